@@ -1,0 +1,212 @@
+package director
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of etcd's proxy (etcd 3.5, embed/config.go).
+const (
+	DefaultFailureWait = 5 * time.Second
+	DefaultDialTimeout = time.Second
+)
+
+// ErrNoEndpoints says that no member's client URL is known, or that the request
+// has been to all of them.
+var ErrNoEndpoints = errors.New("no member left to try")
+
+// Director keeps the endpoints. Exported fields must be set before Run.
+type Director struct {
+	// TLS is how members are reached by https; nil means the system's roots.
+	TLS *tls.Config
+	// DialTimeout bounds the connection to a member; zero means no limit.
+	DialTimeout time.Duration
+	// FailureWait is how long a condemned member stays out at least; then the
+	// first good probe brings it back.
+	FailureWait time.Duration
+	// OnDown is called when the probe condemns an endpoint, OnLeft when an
+	// endpoint leaves the list. Both may be nil and must not block.
+	OnDown, OnLeft func(*Endpoint)
+	// Logger must be set.
+	Logger *slog.Logger
+
+	mu      sync.RWMutex
+	ctx     context.Context // owns the probes, set once by Run
+	order   []*Endpoint     // shuffled at each update
+	turn    atomic.Uint64   // breaks ties among equally loaded endpoints
+	shuffle atomic.Uint64   // counts updates: sessions re-choose when it moved
+	probes  sync.WaitGroup
+}
+
+// Run owns the probes until ctx ends and they have stopped. Update must not be
+// called before it or after it.
+func (d *Director) Run(ctx context.Context, ready chan<- struct{}) {
+	d.mu.Lock()
+	d.ctx = ctx
+	d.mu.Unlock()
+	close(ready)
+	<-ctx.Done()
+	d.probes.Wait()
+}
+
+// Update makes the members' client URLs the list and shuffles it. What is
+// already there keeps its health and its connections; what is gone gets no
+// new request.
+func (d *Director) Update(members []Member) {
+	d.mu.Lock()
+	have := map[string]*Endpoint{}
+	for _, e := range d.order {
+		have[e.URL] = e
+	}
+	var list, added, gone []*Endpoint
+	seen := map[string]bool{}
+	for _, m := range members {
+		for _, raw := range m.ClientURLs {
+			if seen[raw] {
+				continue
+			}
+			seen[raw] = true
+			e := have[raw]
+			if e == nil || e.MemberID != m.ID || e.MemberName != m.Name {
+				fresh, err := parseEndpoint(raw)
+				if err != nil {
+					d.Logger.Warn("client url not usable", "member", m.Name, "url", raw, "error", err)
+					continue
+				}
+				fresh.MemberID, fresh.MemberName = m.ID, m.Name
+				e = fresh
+				added = append(added, e)
+			}
+			list = append(list, e)
+		}
+	}
+	for _, e := range d.order {
+		if !slices.Contains(list, e) {
+			gone = append(gone, e)
+		}
+	}
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	d.order = list
+	for _, e := range added {
+		d.watch(e)
+	}
+	d.shuffle.Add(1)
+	d.mu.Unlock()
+
+	for _, e := range gone {
+		e.left.Store(true)
+		e.endProbe()
+		d.Logger.Info("endpoint left", "endpoint", e.String())
+		if d.OnLeft != nil {
+			d.OnLeft(e)
+		}
+	}
+	for _, e := range added {
+		d.Logger.Info("endpoint found", "endpoint", e.String())
+	}
+}
+
+// watch starts the endpoint's probe; d.mu is held.
+func (d *Director) watch(e *Endpoint) {
+	e.d = d
+	e.suspect = make(chan struct{}, 1)
+	e.stopped = make(chan struct{})
+	ctx, cancel := context.WithCancel(d.ctx)
+	e.endProbe = cancel
+	d.probes.Add(1)
+	go func() {
+		defer d.probes.Done()
+		defer close(e.stopped)
+		e.probe(ctx)
+	}()
+}
+
+// Size is the number of endpoints in the list.
+func (d *Director) Size() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.order)
+}
+
+// Available lists the healthy endpoints' URLs in their present order, all of
+// them if none is healthy.
+func (d *Director) Available() []string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var up, all []string
+	for _, e := range d.order {
+		all = append(all, e.URL)
+		if e.Usable() {
+			up = append(up, e.URL)
+		}
+	}
+	if len(up) > 0 {
+		return up
+	}
+	return all
+}
+
+// State is what the director knows of one endpoint.
+type State struct {
+	URL         string    `json:"url"`
+	MemberID    uint64    `json:"-"`
+	Healthy     bool      `json:"healthy"`
+	Reason      string    `json:"reason,omitempty"` // why it is not healthy
+	Since       time.Time `json:"since"`            // of the present health
+	Connections int64     `json:"connections"`      // client connections that stick to it
+}
+
+// States lists all endpoints in their present order.
+func (d *Director) States() []State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	out := make([]State, 0, len(d.order))
+	for _, e := range d.order {
+		reason, since := e.state.get()
+		out = append(out, State{e.URL, e.MemberID, !e.down.Load(), reason, since, e.load.Load()})
+	}
+	return out
+}
+
+// choose picks the least loaded healthy endpoint that is not in tried. If none
+// is healthy, health is ignored.
+func (d *Director) choose(tried []*Endpoint) (*Endpoint, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	n := uint64(len(d.order))
+	if n == 0 {
+		return nil, ErrNoEndpoints
+	}
+	start := d.turn.Add(1)
+	for _, wantHealthy := range []bool{true, false} {
+		var best *Endpoint
+		var least int64
+		for i := range n {
+			e := d.order[(start+i)%n]
+			if wantHealthy && e.down.Load() || slices.Contains(tried, e) {
+				continue
+			}
+			if l := e.load.Load(); best == nil || l < least {
+				best, least = e, l
+			}
+		}
+		if best != nil {
+			return best, nil
+		}
+	}
+	return nil, ErrNoEndpoints
+}
+
+// anyUsable says whether some endpoint is healthy.
+func (d *Director) anyUsable() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return slices.ContainsFunc(d.order, (*Endpoint).Usable)
+}

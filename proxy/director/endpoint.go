@@ -1,0 +1,182 @@
+// Package director knows the members' client URLs, which of them are healthy,
+// and which one a client connection talks to.
+package director
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"etcdops/proxy/socket"
+)
+
+const (
+	// handshakeTimeout bounds the TLS handshake with a member, as etcd's proxy did.
+	handshakeTimeout = 10 * time.Second
+	// keepAlive is the TCP keep-alive interval of member connections, as etcd's proxy had.
+	keepAlive = 30 * time.Second
+)
+
+// Member is a member of the cluster that serves clients.
+type Member struct {
+	ID         uint64
+	Name       string
+	ClientURLs []string
+}
+
+// Endpoint is one client URL of one member.
+type Endpoint struct {
+	URL        string // as the member advertises it
+	MemberID   uint64
+	MemberName string
+	Network    string // "tcp" or "unix"
+	Address    string // host:port or path
+	Host       string // what a TLS certificate must be valid for
+	TLS        bool
+
+	d        *Director
+	load     atomic.Int64 // client connections that stick to it
+	left     atomic.Bool  // no longer a client URL of the cluster
+	down     atomic.Bool  // condemned by the probe
+	state    probeState
+	suspect  chan struct{} // asks for a probe now
+	stopped  chan struct{} // the probe has ended
+	endProbe context.CancelFunc
+}
+
+// parseEndpoint reads a client URL. The path of an http URL is not used, as in
+// etcd's proxy.
+func parseEndpoint(raw string) (*Endpoint, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("parse client URL: %w", err)
+	}
+	e := &Endpoint{URL: raw, Network: "tcp", Host: u.Hostname()}
+	switch u.Scheme {
+	case "http", "https":
+		e.TLS = u.Scheme == "https"
+		port := u.Port()
+		if port == "" {
+			port = map[bool]string{false: "80", true: "443"}[e.TLS]
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || e.Host == "" {
+			return nil, fmt.Errorf("client URL %q has no usable host and port", raw)
+		}
+		e.Address = net.JoinHostPort(e.Host, port)
+	case "unix", "unixs":
+		e.Network, e.Address, e.TLS = "unix", u.Host+u.Path, u.Scheme == "unixs"
+	default:
+		return nil, fmt.Errorf("client URL %q has none of the schemes http, https, unix and unixs", raw)
+	}
+	return e, nil
+}
+
+// DialError says that no connection to a member could be made, so that nothing
+// was sent. Its text begins with the step that failed.
+type DialError struct {
+	URL  string
+	Step string // "dial" or "TLS handshake"
+	Err  error
+}
+
+// Error implements error.
+func (e *DialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Step, e.URL, e.Err) }
+
+// Unwrap implements error unwrapping.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// ErrNoHTTP2 says that a member's TLS listener did not choose HTTP/2.
+var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
+
+// Dial connects to the endpoint for an application protocol, "h2" or
+// "http/1.1". Every error is a *DialError, and then nothing was sent. A failed
+// dial asks the probe to look at the member.
+func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
+	c, err := e.dial(ctx, proto)
+	if err != nil && ctx.Err() == nil {
+		e.Suspect()
+	}
+	return c, err
+}
+
+func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
+	nd := net.Dialer{Timeout: e.d.DialTimeout, KeepAlive: keepAlive}
+	nd.SetMultipathTCP(false)
+	nc, err := nd.DialContext(ctx, e.Network, e.Address)
+	if err != nil {
+		return nil, &DialError{e.URL, "dial", plain(err)}
+	}
+	c, err := socket.New(nc, nil)
+	if err != nil {
+		_ = nc.Close()
+		return nil, &DialError{e.URL, "dial", err}
+	}
+	if !e.TLS {
+		return c, nil
+	}
+	conf := e.d.TLS.Clone()
+	if conf == nil {
+		conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if conf.ServerName == "" {
+		conf.ServerName = e.Host
+	}
+	conf.NextProtos = []string{proto}
+	t := tls.Client(c, conf)
+	hctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	if err := t.HandshakeContext(hctx); err != nil {
+		_ = nc.Close()
+		return nil, &DialError{e.URL, "TLS handshake", err}
+	}
+	if proto == "h2" && t.ConnectionState().NegotiatedProtocol != proto {
+		_ = nc.Close()
+		return nil, &DialError{e.URL, "TLS handshake", ErrNoHTTP2}
+	}
+	return t, nil
+}
+
+// plain drops what the caller of Dial says itself: the operation and address.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// HostHeader is what we name the member in requests of our own.
+func (e *Endpoint) HostHeader() string {
+	if e.Network == "unix" {
+		return "localhost"
+	}
+	return e.Address
+}
+
+// Suspect asks the probe to look at the member now instead of at its next turn.
+// It never condemns by itself.
+func (e *Endpoint) Suspect() {
+	select {
+	case e.suspect <- struct{}{}:
+	default:
+	}
+}
+
+// Usable says whether new requests may go there: it is in the list and the
+// probe has not condemned it.
+func (e *Endpoint) Usable() bool { return !e.left.Load() && !e.down.Load() }
+
+// Left says whether the member took this URL back or left the cluster.
+func (e *Endpoint) Left() bool { return e.left.Load() }
+
+// String names the endpoint in logs.
+func (e *Endpoint) String() string {
+	return strings.TrimSpace(e.MemberName + " " + e.URL)
+}

@@ -1,0 +1,151 @@
+package director
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// The probe finds a stopped member within 3 seconds: it starts at most
+// probeInterval after the stop, waits probeAnswer on its standing connection,
+// and then gives a new connection probeSecond, so that a broken connection or a
+// pause of our own is not held against the member.
+const (
+	probeInterval = time.Second
+	probeAnswer   = 1200 * time.Millisecond
+	probeSecond   = 700 * time.Millisecond
+)
+
+// probeRequest asks for what every etcd answers without a quorum and without
+// rights. Any answer at all proves the process alive.
+const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\n\r\n"
+
+// probeState is the reason and the beginning of an endpoint's present health.
+type probeState struct {
+	mu     sync.Mutex
+	reason string
+	since  time.Time
+}
+
+func (s *probeState) set(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason, s.since = reason, time.Now()
+}
+
+func (s *probeState) get() (string, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason, s.since
+}
+
+// probe looks at the member until ctx ends.
+func (e *Endpoint) probe(ctx context.Context) {
+	e.state.set("")
+	var p prober
+	defer p.close()
+	t := time.NewTimer(probeInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-e.suspect:
+		}
+		err := p.ask(ctx, e, probeAnswer)
+		if err != nil && ctx.Err() == nil {
+			p.close()
+			err = p.ask(ctx, e, probeSecond)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		e.judge(err)
+		t.Reset(probeInterval)
+	}
+}
+
+// judge turns a probe's result into health. A condemned member comes back with
+// the first good probe after the failure wait.
+func (e *Endpoint) judge(err error) {
+	switch down := e.down.Load(); {
+	case err != nil && !down:
+		e.state.set(err.Error())
+		e.down.Store(true)
+		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
+		if e.d.OnDown != nil {
+			e.d.OnDown(e)
+		}
+	case err == nil && down:
+		if _, since := e.state.get(); time.Since(since) >= e.d.FailureWait {
+			e.state.set("")
+			e.down.Store(false)
+			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
+		}
+	}
+}
+
+// prober holds the standing connection of one probe.
+type prober struct {
+	c  net.Conn
+	br *bufio.Reader
+}
+
+// errSilent says that a member took the question and did not answer in time.
+var errSilent = errors.New("no answer")
+
+func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error {
+	limit := time.Now().Add(wait)
+	if p.c == nil {
+		dctx, cancel := context.WithDeadline(ctx, limit)
+		c, err := e.dial(dctx, "http/1.1")
+		cancel()
+		if err != nil {
+			var de *DialError
+			if errors.As(err, &de) && errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("%s: no connection within %v", de.Step, wait)
+			}
+			return err
+		}
+		p.c, p.br = c, bufio.NewReaderSize(c, 1024)
+	}
+	if err := p.c.SetDeadline(limit); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader()); err != nil {
+		return fmt.Errorf("write probe: %w", err)
+	}
+	if _, err := p.br.Peek(1); err != nil {
+		var ne net.Error
+		if errors.As(err, &ne) && ne.Timeout() {
+			return fmt.Errorf("%w to GET /version within %v", errSilent, wait)
+		}
+		return fmt.Errorf("read probe: %w", err)
+	}
+	// The process lives. What it said decides only whether the connection can
+	// be asked again: a listener for gRPC alone answers with HTTP/2 frames.
+	res, err := http.ReadResponse(p.br, nil)
+	if err == nil {
+		_, err = io.CopyN(io.Discard, res.Body, 64<<10)
+		_ = res.Body.Close()
+		if errors.Is(err, io.EOF) && !res.Close {
+			return nil
+		}
+	}
+	p.close()
+	return nil
+}
+
+func (p *prober) close() {
+	if p.c != nil {
+		_ = p.c.Close()
+		p.c, p.br = nil, nil
+	}
+}

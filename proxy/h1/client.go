@@ -1,0 +1,250 @@
+package h1
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/socket"
+)
+
+// lingerTime is how long a connection that we close is still read from, so that
+// unread bytes do not make the kernel reset it before the client has our answer.
+const lingerTime = 500 * time.Millisecond
+
+// after says what becomes of a client connection when a request is done.
+type after int
+
+const (
+	keepOpen after = iota
+	closeGently
+	cutOff
+)
+
+// client is one client connection.
+type client struct {
+	r       *Relay
+	c       net.Conn
+	src     source
+	in      inbox
+	out     *bufio.Writer
+	session *director.Session
+
+	mu     sync.Mutex
+	idle   bool    // waits for a request
+	over   bool    // the client left, or we cut it
+	member *member // the member connection it uses
+}
+
+func newClient(r *Relay, c net.Conn, first []byte) *client {
+	cl := &client{r: r, c: c, session: r.Director.NewSession()}
+	sock, _ := c.(*socket.Conn)
+	cl.src = source{c: c, sock: sock, first: bytes.Clone(first)}
+	return cl
+}
+
+// serve answers one request after the other. It is the connection's only
+// goroutine, but for the one that sends a streamed body.
+func (cl *client) serve(ctx context.Context) {
+	next := keepOpen
+	for next == keepOpen {
+		if !cl.await() {
+			next = cutOff
+			break
+		}
+		next = cl.once(ctx)
+	}
+	cl.session.Close()
+	cl.in.giveBack()
+	if next == closeGently {
+		cl.linger()
+	}
+	cl.src.drop()
+	cl.cut()
+}
+
+// await waits for the first byte of a request. Where none is there yet, it
+// holds no buffer while it waits.
+func (cl *client) await() bool {
+	if cl.in.buffered() > 0 {
+		return true
+	}
+	cl.in.giveBack()
+	if !cl.rest() {
+		return false
+	}
+	err := cl.c.SetReadDeadline(time.Now().Add(cl.r.IdleTimeout))
+	if err == nil {
+		err = cl.src.wait()
+	}
+	return cl.wake() && err == nil
+}
+
+// rest marks the connection idle; in a drain it says that it must close.
+func (cl *client) rest() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.over || cl.r.draining.Load() && len(cl.src.first) == 0 {
+		return false
+	}
+	cl.idle = true
+	return true
+}
+
+func (cl *client) wake() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.idle = false
+	return !cl.over
+}
+
+// once reads one request and sees it to its end.
+func (cl *client) once(ctx context.Context) after {
+	cl.out = borrowWriter(cl.c)
+	defer func() {
+		returnWriter(cl.out)
+		cl.out = nil
+	}()
+	cl.in.open(&cl.src)
+	req, head, err := cl.readRequest()
+	if err != nil {
+		var no *refusal
+		if !errors.As(err, &no) {
+			return cutOff // the client left in the middle of a head
+		}
+		cl.r.Stats.Refused.Add(1)
+		x := &exchange{cl: cl, r: cl.r, req: &http.Request{}, head: requestHead{minor: 1}, streamed: true}
+		return x.say(no.status, no.text)
+	}
+	cl.r.Stats.Requests.Add(1)
+	cl.r.Stats.Inflight.Add(1)
+	defer cl.r.Stats.Inflight.Add(-1)
+	return newExchange(cl, req, head).run(ctx)
+}
+
+// readRequest reads and checks a head. The error is a *refusal where the client
+// is to be told.
+func (cl *client) readRequest() (*http.Request, requestHead, error) {
+	none := requestHead{}
+	if err := cl.c.SetReadDeadline(time.Now().Add(cl.r.HeadTimeout)); err != nil {
+		return nil, none, err
+	}
+	raw, err := cl.in.head(headLimit)
+	switch {
+	case errors.Is(err, errHeadTooLong):
+		return nil, none, &refusal{http.StatusRequestHeaderFieldsTooLarge, "the request's head is longer than 64 KiB"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, none, &refusal{http.StatusRequestTimeout, "the request's head took too long"}
+	case err != nil:
+		return nil, none, err
+	}
+	head, no := checkHead(raw)
+	if no != nil {
+		return nil, none, no
+	}
+	req, err := http.ReadRequest(cl.in.br)
+	if err != nil {
+		return nil, none, &refusal{http.StatusBadRequest, err.Error()}
+	}
+	if !head.cacheControl {
+		delete(req.Header, "Cache-Control") // the parser makes one up beside Pragma
+	}
+	return req, head, cl.c.SetReadDeadline(time.Time{})
+}
+
+// cut ends the connection and what it waits for.
+func (cl *client) cut() {
+	_ = cl.c.Close()
+	cl.depart()
+}
+
+// depart ends what the client waits for: it has left.
+func (cl *client) depart() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.over = true
+	if cl.member != nil {
+		cl.member.sever(errClientLeft)
+	}
+}
+
+// closeIfIdle closes the connection if no request is under way.
+func (cl *client) closeIfIdle() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	// What has just arrived will be answered, with Connection: close.
+	if cl.idle && (cl.src.sock == nil || !cl.src.sock.Ended()) {
+		cl.over = true
+		_ = cl.c.Close()
+	}
+}
+
+// use makes m the member connection that ends when the client does; nil ends
+// that.
+func (cl *client) use(m *member) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.member = m
+	if m != nil && cl.over {
+		m.sever(errClientLeft)
+	}
+}
+
+func (cl *client) isOver() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.over
+}
+
+// notifyGone watches for the client's leaving.
+func (cl *client) notifyGone() (stop func()) {
+	if n, ok := cl.c.(interface {
+		NotifyGone(f func()) (stop func())
+	}); ok {
+		return n.NotifyGone(cl.depart)
+	}
+	if s := socket.Of(cl.c); s != nil {
+		return s.NotifyGone(cl.depart)
+	}
+	return func() {}
+}
+
+// linger closes our side, and then waits a little for the client to close its.
+func (cl *client) linger() {
+	if closeWrite(cl.c) == nil && cl.c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.Copy(io.Discard, cl.c)
+	}
+}
+
+// errNoHalfClose says that a connection can only be closed as a whole.
+var errNoHalfClose = errors.New("connection has no half-close")
+
+// closeWrite sends the end of our side.
+func closeWrite(c net.Conn) error {
+	if s, ok := c.(*socket.Conn); ok {
+		c = s.Conn
+	}
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return errNoHalfClose
+}
+
+// reset makes the coming close break the connection, where a mere end would be
+// taken for the end of a whole answer.
+func reset(c net.Conn) {
+	if s := socket.Of(c); s != nil {
+		if t, ok := s.Conn.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+			_ = t.Close() // below TLS, whose Close would say a proper goodbye
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package h1
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"etcdops/proxy/socket"
+)
+
+const (
+	// headLimit is the longest head of a request or of an answer, in bytes.
+	headLimit = 64 << 10
+	// bufferSize is what a connection at work reads and writes through; longer
+	// reads of bodies pass it by.
+	bufferSize = 4 << 10
+)
+
+var errHeadTooLong = errors.New("head is longer than 64 KiB")
+
+var (
+	smallReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
+	largeReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headLimit) }}
+	writers      = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, bufferSize) }}
+)
+
+func borrowWriter(w io.Writer) *bufio.Writer {
+	bw := writers.Get().(*bufio.Writer)
+	bw.Reset(w)
+	return bw
+}
+
+func returnWriter(bw *bufio.Writer) {
+	bw.Reset(nil)
+	writers.Put(bw)
+}
+
+// inbox is a borrowed buffered reader that shows a whole head before anybody
+// parses it. The zero value holds none.
+type inbox struct {
+	br  *bufio.Reader
+	src io.Reader
+}
+
+// open borrows a reader for src, if there is none yet.
+func (b *inbox) open(src io.Reader) {
+	if b.br == nil {
+		b.br = smallReaders.Get().(*bufio.Reader)
+		b.br.Reset(src)
+		b.src = src
+	}
+}
+
+// giveBack returns the reader, and drops what is in it.
+func (b *inbox) giveBack() {
+	if b.br == nil {
+		return
+	}
+	b.br.Reset(nil)
+	if b.br.Size() == headLimit {
+		largeReaders.Put(b.br)
+	} else {
+		smallReaders.Put(b.br)
+	}
+	*b = inbox{}
+}
+
+func (b *inbox) buffered() int {
+	if b.br == nil {
+		return 0
+	}
+	return b.br.Buffered()
+}
+
+// head waits for a whole head and shows it without taking it. Empty lines
+// before it are skipped (RFC 9112 section 2.2). The bytes are valid until the
+// next read. At the end of the stream the error is io.EOF, even in mid-head.
+func (b *inbox) head(limit int) ([]byte, error) {
+	from, skipped := 0, 0
+	for {
+		have, _ := b.br.Peek(b.br.Buffered())
+		if from == 0 && bytes.HasPrefix(have, []byte("\r\n")) {
+			if skipped += 2; skipped > limit {
+				return nil, errHeadTooLong
+			}
+			_, _ = b.br.Discard(2)
+			continue
+		}
+		if end := headEnd(have, from); end > 0 && end <= limit {
+			return have[:end], nil
+		} else if end > limit || len(have) >= limit {
+			return nil, errHeadTooLong
+		}
+		from = max(0, len(have)-3) // the empty line may have begun
+		if len(have) == b.br.Size() {
+			b.widen()
+		}
+		if _, err := b.br.Peek(len(have) + 1); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// headEnd finds the end of the first empty line, however its lines end: what
+// ends badly is for checkHead to refuse, not to wait for. Zero means none yet.
+func headEnd(p []byte, from int) int {
+	for i := from; i < len(p); i++ {
+		if p[i] != '\n' {
+			continue
+		}
+		switch rest := p[i+1:]; {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return i + 2
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return i + 3
+		}
+	}
+	return 0
+}
+
+// widen moves on to a reader that takes the longest head.
+func (b *inbox) widen() {
+	have, _ := b.br.Peek(b.br.Buffered())
+	large := largeReaders.Get().(*bufio.Reader)
+	large.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(have)), b.src))
+	src := b.src
+	b.giveBack()
+	b.br, b.src = large, src
+}
+
+// source is what a client sends: what others read before us, then what came at
+// the end of an idle wait, then the connection.
+type source struct {
+	c     net.Conn
+	sock  *socket.Conn // c itself, where it is a bare socket
+	first []byte
+	held  socket.Buffer
+	one   [1]byte
+}
+
+// wait returns when there is something to read. A bare socket holds no buffer
+// meanwhile; TLS has its own.
+func (s *source) wait() error {
+	if len(s.first) > 0 {
+		return nil
+	}
+	if s.sock != nil {
+		_, err := s.sock.ReadBorrowed(&s.held)
+		return err
+	}
+	n, err := s.c.Read(s.one[:])
+	if n > 0 {
+		s.first, err = s.one[:n], nil
+	}
+	return err
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	switch {
+	case len(s.first) > 0:
+		n := copy(p, s.first)
+		s.first = s.first[n:]
+		return n, nil
+	case s.held.Len() > 0:
+		n := copy(p, s.held.Bytes())
+		s.held.Consume(n)
+		s.held.Return()
+		return n, nil
+	}
+	return s.c.Read(p)
+}
+
+func (s *source) drop() { s.held.Drop() }

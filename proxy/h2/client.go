@@ -1,0 +1,360 @@
+package h2
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+// maxClientStreams is SETTINGS_MAX_CONCURRENT_STREAMS towards a client. etcd's
+// own default is no limit; ours bounds the memory at 64 KiB a stream.
+const maxClientStreams = 10000
+
+// clientConn is the end towards a client.
+type clientConn struct {
+	*conn
+	rd      *reader
+	session *director.Session
+	up      *memberConn // the member connection of the last request; the reader's own
+	ctx     context.Context
+
+	// under conn.mu
+	lastID   uint32
+	draining bool // the first GOAWAY was sent
+	final    bool // the second one too
+}
+
+func (r *Relay) newClient(ctx context.Context, nc net.Conn, first []byte) *clientConn {
+	c := newConn(r, nc, clientWindow)
+	cc := &clientConn{conn: c, session: r.Director.NewSession(), ctx: ctx}
+	c.client = cc
+	cc.rd = newReader(c, cc)
+	cc.rd.in.Fill(first)
+	c.sock.NonBlocking(0, c.onDrain)
+	var p []byte
+	p = appendSetting(p, settingMaxConcurrentStreams, maxClientStreams)
+	p = appendSetting(p, settingMaxHeaderListSize, maxHeaderList)
+	c.mu.Lock()
+	c.appendFrame(frameSettings, 0, 0, p)
+	c.appendUint32(frameWindowUpdate, 0, clientWindow-initWindow)
+	c.mu.Unlock()
+	return cc
+}
+
+// serve reads until the client is gone and then cancels what it left behind.
+func (cc *clientConn) serve() error {
+	var b batch
+	cc.flush(&b)
+	err := cc.rd.run()
+	cc.finish()
+	cc.mu.Lock()
+	var open []*stream
+	for _, sd := range cc.streams {
+		open = append(open, sd.s)
+	}
+	for _, s := range open {
+		s.client.forget()
+	}
+	cc.mu.Unlock()
+	for _, s := range open {
+		s.cancel(&b)
+	}
+	b.flush()
+	cc.session.Close()
+	return err
+}
+
+func (cc *clientConn) known(id uint32) bool {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return id%2 == 1 && id <= cc.lastID
+}
+
+func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLarge bool) error {
+	cc.mu.Lock()
+	sd := cc.streams[id]
+	switch {
+	case sd != nil:
+		cc.mu.Unlock()
+		return cc.onTrailers(sd, fields, end)
+	case id%2 == 0:
+		cc.mu.Unlock()
+		return connError{codeProtocol, "a client's stream id must be odd"}
+	case id <= cc.lastID:
+		cc.mu.Unlock()
+		return connError{codeStreamClosed, "HEADERS on a closed stream"}
+	case cc.final:
+		cc.mu.Unlock()
+		return streamError{id, codeRefusedStream} // above our last id: not processed
+	}
+	cc.lastID = id
+	streams := len(cc.streams)
+	cc.mu.Unlock()
+	if streams >= maxClientStreams {
+		return streamError{id, codeRefusedStream} // nothing of it was sent anywhere
+	}
+	h, ok := parseRequest(fields)
+	if !ok && !tooLarge {
+		return streamError{id, codeProtocol}
+	}
+	cc.mu.Lock()
+	s := newStream(cc.conn, id, &h, fields, end)
+	cc.mu.Unlock()
+	cc.r.Stats.Requests.Add(1)
+	if tooLarge {
+		cc.refuse(s, grpcResourceExhausted, fmt.Sprintf("etcdops: header list over %d bytes", maxHeaderList))
+		return nil
+	}
+	if !h.grpc() {
+		cc.r.openBridge(cc, s, &h)
+		return nil
+	}
+	cc.route(s, &h, streams == 0)
+	return nil
+}
+
+// route sends a gRPC request on its way: to the connection that the last one
+// took, if that will do, else by a search of its own.
+func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
+	for _, via := range h.via {
+		if cc.r.Instance.Seen(via) {
+			cc.refuse(s, grpcFailedPrecondition, "etcdops: the request came back to this proxy: "+policy.LoopHint)
+			return
+		}
+	}
+	if cc.r.Readonly {
+		cc.refuse(s, grpcUnimplemented, fmt.Sprintf("etcdops: %s refused: this endpoint is readonly", s.path))
+		return
+	}
+	if cc.r.Refuse != nil {
+		if err := cc.r.Refuse(); err != nil {
+			s.unplaced(err, &cc.rd.b)
+			return
+		}
+	}
+	ep, err := cc.session.Endpoint(quiet)
+	if err != nil {
+		s.unplaced(err, &cc.rd.b)
+		return
+	}
+	if cc.up == nil || cc.up.ep != ep || !cc.up.usable() {
+		cc.up = cc.r.pool(ep).pick()
+	}
+	if cc.up == nil || !s.place(cc.up, &cc.rd.b) {
+		cc.up = nil
+		cc.find(s)
+	}
+}
+
+func (cc *clientConn) refuse(s *stream, status int, message string) {
+	s.mu.Lock()
+	s.cancelled = true
+	held := s.held()
+	s.forgetRequest()
+	s.mu.Unlock()
+	s.creditClient(held, &cc.rd.b)
+	cc.r.Stats.Refused.Add(1)
+	s.fail(status, message, &cc.rd.b)
+}
+
+// find looks for a member for a request that has none, in a goroutine of its
+// own, because dialling takes time and the reader must go on.
+func (cc *clientConn) find(s *stream) {
+	cc.r.tasks.Add(1)
+	go func() {
+		defer cc.r.tasks.Done()
+		var b batch
+		cc.search(s, &b)
+		b.flush()
+	}()
+}
+
+// placeTries is how often a request looks for a free slot at one member.
+const placeTries = 8
+
+func (cc *clientConn) search(s *stream, b *batch) {
+	for {
+		s.mu.Lock()
+		tried := s.tried
+		s.mu.Unlock()
+		var ep *director.Endpoint
+		var err error
+		if len(tried) == 0 {
+			ep, err = cc.session.Endpoint(false)
+		} else {
+			ep, err = cc.session.Next(tried)
+		}
+		if err != nil {
+			s.unplaced(err, b)
+			return
+		}
+		for range placeTries {
+			var up *memberConn
+			if up, err = cc.r.pool(ep).get(cc.ctx); err != nil {
+				break
+			}
+			if s.place(up, b) {
+				return
+			}
+			err = errNoSlot // taken by others between the look and the placing
+		}
+		s.mu.Lock()
+		s.tried, s.lastErr = append(s.tried, ep), err
+		gone := s.cancelled
+		s.mu.Unlock()
+		if gone {
+			return
+		}
+	}
+}
+
+func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool) error {
+	cc.mu.Lock()
+	over := sd.over
+	if end {
+		sd.over = true
+	}
+	cc.mu.Unlock()
+	switch {
+	case over:
+		return streamError{sd.id, codeStreamClosed}
+	case !end || !validTrailers(fields):
+		return streamError{sd.id, codeProtocol}
+	}
+	// gRPC clients have no trailers; what else sends some loses nothing that
+	// etcd reads.
+	sd.s.more(nil, true, &cc.rd.b)
+	cc.closeHalf(sd)
+	return nil
+}
+
+func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
+	cc.mu.Lock()
+	sd := cc.streams[id]
+	if sd == nil || sd.over {
+		if cc.refill(flow) {
+			cc.rd.b.add(cc.conn)
+		}
+		cc.mu.Unlock()
+		if sd != nil {
+			return streamError{id, codeStreamClosed}
+		}
+		return nil // reset a moment ago
+	}
+	err := sd.received(flow)
+	sd.over = end
+	if pad := flow - int64(len(p)); pad > 0 && sd.consumed(pad, false) {
+		cc.rd.b.add(cc.conn)
+	}
+	cc.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	sd.s.more(p, end, &cc.rd.b)
+	if end {
+		cc.closeHalf(sd)
+	}
+	return nil
+}
+
+// closeHalf forgets a stream whose answer was complete before its request.
+func (cc *clientConn) closeHalf(sd *side) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if sd.ended {
+		sd.conclude()
+	}
+}
+
+func (cc *clientConn) onReset(id uint32, _ errCode) error {
+	cc.mu.Lock()
+	sd := cc.streams[id]
+	if sd != nil {
+		sd.over, sd.ended = true, true
+		sd.forget()
+	}
+	cc.mu.Unlock()
+	if sd != nil {
+		sd.s.cancel(&cc.rd.b)
+	}
+	return nil
+}
+
+// onGoAway needs nothing: a client that goes away closes when its streams end.
+func (cc *clientConn) onGoAway(uint32, errCode, string) {}
+
+func (cc *clientConn) onSetting(uint16, uint32) {}
+
+func (cc *clientConn) onSettled() {}
+
+// drainPing marks the PING behind the first GOAWAY: its answer says that the
+// client has seen it (RFC 9113 section 6.8).
+var drainPing = []byte("etcdops\x00")
+
+// drain tells the client to send no new requests here.
+func (cc *clientConn) drain() {
+	cc.mu.Lock()
+	if !cc.draining && !cc.closed {
+		cc.draining = true
+		cc.appendRaw(appendGoAway(nil, maxStreamID, codeNo, ""))
+		cc.appendFrame(framePing, 0, 0, drainPing)
+	}
+	cc.mu.Unlock()
+	cc.onDrain()
+}
+
+func (cc *clientConn) onPong(p []byte) {
+	if string(p) == string(drainPing) {
+		cc.lastGoAway()
+		cc.rd.b.add(cc.conn)
+	}
+}
+
+// lastGoAway names the last stream that is served; with none open the
+// connection ends.
+func (cc *clientConn) lastGoAway() {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if !cc.draining || cc.final || cc.closed {
+		return
+	}
+	cc.final = true
+	cc.appendRaw(appendGoAway(nil, cc.lastID, codeNo, ""))
+	cc.streamGone()
+}
+
+// streamGone ends a drained connection with its last stream; mu is held.
+func (cc *clientConn) streamGone() {
+	if cc.final && len(cc.streams) == 0 && !cc.closed {
+		cc.r.tasks.Add(1)
+		go func() {
+			defer cc.r.tasks.Done()
+			cc.finish()
+		}()
+	}
+}
+
+// cut ends every open stream with UNAVAILABLE and then the connection.
+func (cc *clientConn) cut(message string) {
+	cc.mu.Lock()
+	var open []*stream
+	for _, sd := range cc.streams {
+		open = append(open, sd.s)
+	}
+	cc.draining = true
+	cc.mu.Unlock()
+	var b batch
+	for _, s := range open {
+		s.cancel(&b)
+		s.fail(grpcUnavailable, message, &b)
+	}
+	cc.lastGoAway()
+	b.add(cc.conn)
+	b.flush()
+	cc.finish()
+}

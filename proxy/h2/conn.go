@@ -1,0 +1,272 @@
+package h2
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/socket"
+)
+
+const (
+	// outTarget is how many bytes of frames a connection gathers before queues
+	// have to wait; one write takes about that much.
+	outTarget = 64 << 10
+	// outLimit is how many bytes of frames may wait for a peer that does not
+	// read: then we do not read from it either, or send no new stream there.
+	outLimit = 1 << 20
+	// stallLimit is how long a client connection with more than outLimit queued
+	// towards it may go without progress.
+	stallLimit = 10 * time.Second
+	// clientWindow is the connection window that a client gets, less what is
+	// queued from it.
+	clientWindow = 1 << 20
+	// memberWindow is the connection window that a member gets. It is refilled on
+	// receipt: what bounds the memory is the streams' windows.
+	memberWindow = 1 << 24
+	// tableSize is the HPACK table that we use at most.
+	tableSize = 4096
+)
+
+// conn is one HTTP/2 connection, to a client or to a member.
+type conn struct {
+	r      *Relay
+	nc     net.Conn
+	sock   *socket.Conn
+	client *clientConn // nil on a member connection
+	member *memberConn // nil on a client connection
+
+	lastRead atomic.Int64 // unix milliseconds
+
+	mu       sync.Mutex
+	out      []byte // frames not yet given to write
+	spare    []byte
+	flushing bool
+	closed   bool
+	drained  *sync.Cond // of mu: out has shrunk, or the connection has ended
+	appended uint64     // bytes of frames ever made
+	given    uint64     // bytes of frames ever given to write
+	enc      *hpack.Encoder
+	encBuf   bytes.Buffer
+	streams  map[uint32]*side
+	ready    []*side // with something to send that its stream window allows
+	queued   int     // bytes in the sides' queues
+	credits  []credit
+
+	sendWin   int64 // what the peer lets us send on the connection
+	initWin   int64 // what it lets us send on a new stream
+	frameSize int
+	recvLeft  int64 // what we let the peer send
+	recvOwed  int64 // of that, consumed and not yet given back
+
+	moved   uint64 // given at the last look of the stall watch
+	movedAt time.Time
+}
+
+func newConn(r *Relay, nc net.Conn, window int64) *conn {
+	c := &conn{
+		r: r, nc: nc, sock: socket.Of(nc), streams: map[uint32]*side{},
+		sendWin: initWindow, initWin: initWindow, frameSize: maxFrame, recvLeft: window,
+	}
+	c.drained = sync.NewCond(&c.mu)
+	c.enc = hpack.NewEncoder(&c.encBuf)
+	c.enc.SetMaxDynamicTableSizeLimit(tableSize)
+	c.lastRead.Store(time.Now().UnixMilli())
+	c.movedAt = time.Now()
+	return c
+}
+
+// onDrain goes on with a flush that had to stop because the peer did not read.
+func (c *conn) onDrain() {
+	var b batch
+	b.add(c)
+	b.flush()
+}
+
+// appendRaw adds bytes that are frames already; c.mu is held.
+func (c *conn) appendRaw(p []byte) {
+	if !c.closed {
+		c.out = append(c.out, p...)
+		c.appended += uint64(len(p))
+	}
+}
+
+// appendUint32 adds a frame of one number to the output; c.mu is held.
+func (c *conn) appendUint32(typ byte, id, v uint32) {
+	if !c.closed {
+		c.out = appendUint32Frame(c.out, typ, id, v)
+		c.appended += frameHead + 4
+	}
+}
+
+// appendFrame adds a frame to the output; c.mu is held.
+func (c *conn) appendFrame(typ, flags byte, id uint32, payload []byte) {
+	if !c.closed {
+		c.out = appendFrame(c.out, typ, flags, id, payload)
+		c.appended += uint64(frameHead + len(payload))
+	}
+}
+
+// appendHeaders encodes a header block and splits it where the peer's frame
+// size wants it; c.mu is held from encoding to appending, because the order of
+// blocks is the state of HPACK.
+func (c *conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
+	if c.closed {
+		return
+	}
+	c.encBuf.Reset()
+	for _, f := range fields {
+		f.Sensitive = f.Sensitive || neverIndexed(f.Name)
+		_ = c.enc.WriteField(f) // a bytes.Buffer takes everything
+	}
+	block := c.encBuf.Bytes()
+	typ, flags := byte(frameHeaders), byte(0)
+	if end {
+		flags = flagEndStream
+	}
+	for {
+		part := block[:min(len(block), c.frameSize)]
+		if block = block[len(part):]; len(block) == 0 {
+			c.appendFrame(typ, flags|flagEndHeaders, id, part)
+			return
+		}
+		c.appendFrame(typ, flags, id, part)
+		typ, flags = frameContinuation, 0
+	}
+}
+
+// neverIndexed names the fields that must not enter a table: secrets, and
+// values that differ with each request and would only push out the others.
+func neverIndexed(name string) bool {
+	switch name {
+	case "authorization", "token", "grpc-timeout", "content-length":
+		return true
+	}
+	return false
+}
+
+// batch is the set of connections that a goroutine has written to.
+type batch struct{ dirty []*conn }
+
+func (b *batch) add(c *conn) {
+	for _, x := range b.dirty {
+		if x == c {
+			return
+		}
+	}
+	b.dirty = append(b.dirty, c)
+}
+
+func (b *batch) flush() {
+	for len(b.dirty) > 0 {
+		c := b.dirty[len(b.dirty)-1]
+		b.dirty = b.dirty[:len(b.dirty)-1]
+		c.flush(b)
+	}
+}
+
+// flush writes what is there without waiting. One goroutine at a time writes;
+// what others add meanwhile goes out in its next round. When the kernel takes no
+// more, the socket calls onDrain later.
+func (c *conn) flush(b *batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flushing {
+		return
+	}
+	c.flushing = true
+	for !c.closed {
+		c.produce()
+		if len(c.out) == 0 || c.sock.Pending() > 0 {
+			break
+		}
+		out := c.out
+		c.out, c.spare = c.spare[:0], nil
+		c.given += uint64(len(out))
+		credits := c.credits
+		c.credits = nil
+		c.drained.Broadcast()
+		c.mu.Unlock()
+
+		_, err := c.nc.Write(out)
+		for _, cr := range credits {
+			cr.apply(b)
+		}
+
+		c.mu.Lock()
+		if cap(out) <= 2*outTarget {
+			c.spare = out[:0]
+		}
+		if c.credits == nil {
+			c.credits = credits[:0]
+		}
+		if err != nil {
+			c.closeLocked()
+		}
+	}
+	c.flushing = false
+}
+
+// close ends the connection at once. Its reader notices and cleans up.
+func (c *conn) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked()
+}
+
+func (c *conn) closeLocked() {
+	if !c.closed {
+		c.closed = true
+		c.drained.Broadcast()
+		_ = c.nc.Close()
+	}
+}
+
+// finish ends the connection after what was written has left.
+func (c *conn) finish() {
+	var b batch
+	c.flush(&b)
+	b.flush()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.closed, c.movedAt = true, time.Now()
+		c.drained.Broadcast()
+		if t, ok := c.nc.(*tls.Conn); ok {
+			_ = t.CloseWrite()
+		}
+		_ = c.sock.CloseDrained()
+	}
+}
+
+// waitDrained holds the connection's own reader while its peer leaves too many
+// of our frames unread.
+func (c *conn) waitDrained() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > outLimit && !c.closed {
+		c.drained.Wait()
+	}
+}
+
+// stalled says whether more than outLimit waits for the peer and nothing of it
+// has moved for stallLimit.
+func (c *conn) stalled(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // it waits for its last bytes to leave
+		return now.Sub(c.movedAt) >= stallLimit
+	}
+	pending := c.sock.Pending()
+	progress := c.given - uint64(min(uint64(pending), c.given))
+	if progress != c.moved || c.queued+len(c.out)+pending <= outLimit {
+		c.moved, c.movedAt = progress, now
+		return false
+	}
+	return now.Sub(c.movedAt) >= stallLimit
+}

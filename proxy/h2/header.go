@@ -1,0 +1,127 @@
+package h2
+
+import (
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// maxHeaderList is the largest header list that we take, as RFC 9113 section
+// 6.5.2 counts it, in bytes.
+const maxHeaderList = 256 << 10
+
+// requestHead is what the relay needs to know of a request.
+type requestHead struct {
+	method, scheme, path, authority string
+	contentType                     string
+	via                             []string
+}
+
+// grpc says whether a member has to get the request by HTTP/2.
+func (h *requestHead) grpc() bool {
+	rest, ok := strings.CutPrefix(h.contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// parseRequest checks a request's header list by RFC 9113 sections 8.2 and 8.3.
+func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
+	regular := false
+	seen := map[string]*string{":method": &h.method, ":scheme": &h.scheme, ":path": &h.path, ":authority": &h.authority}
+	for _, f := range fields {
+		if !validValue(f.Value) {
+			return h, false
+		}
+		if strings.HasPrefix(f.Name, ":") {
+			into := seen[f.Name]
+			if regular || into == nil {
+				return h, false // unknown, repeated, or behind the others
+			}
+			*into = f.Value
+			delete(seen, f.Name)
+			continue
+		}
+		regular = true
+		if !validName(f.Name) || connectionSpecific(f.Name) {
+			return h, false
+		}
+		switch f.Name {
+		case "te":
+			if f.Value != "trailers" {
+				return h, false
+			}
+		case "content-type":
+			h.contentType = f.Value
+		case "via":
+			h.via = append(h.via, f.Value)
+		case "host":
+			if h.authority == "" {
+				h.authority = f.Value
+			}
+		}
+	}
+	ok = h.method != "" && h.method != "CONNECT" && validName(strings.ToLower(h.method)) &&
+		h.scheme != "" && plainText(h.authority) && plainText(h.path) &&
+		(strings.HasPrefix(h.path, "/") || h.path == "*" && h.method == "OPTIONS")
+	return h, ok
+}
+
+// validTrailers checks a client's trailers: no pseudo-header may be among them.
+func validTrailers(fields []hpack.HeaderField) bool {
+	for _, f := range fields {
+		if !validName(f.Name) || !validValue(f.Value) || connectionSpecific(f.Name) {
+			return false
+		}
+	}
+	return true
+}
+
+// connectionSpecific names the fields that HTTP/2 forbids (RFC 9113 section 8.2.2).
+func connectionSpecific(name string) bool {
+	switch name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		return true
+	}
+	return false
+}
+
+// validName says whether a field name is a token without upper case.
+func validName(s string) bool {
+	if s == "" {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// validValue says whether a field value holds no byte that HTTP/1.1 would take
+// for the end of the field.
+func validValue(s string) bool {
+	return !strings.ContainsAny(s, "\x00\r\n")
+}
+
+// plainText says whether s holds neither blanks nor control characters.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// statusOf is the :status of a response, "" where it has none.
+func statusOf(fields []hpack.HeaderField) string {
+	for _, f := range fields {
+		if f.Name == ":status" {
+			return f.Value
+		}
+	}
+	return ""
+}

@@ -1,0 +1,388 @@
+package h2
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/socket"
+)
+
+// maxContinuations is how many frames a header block may be spread over.
+const maxContinuations = 64
+
+// handler is what differs between the two ends: who a header block, data, and
+// the end of a stream belong to. The reader calls it without any
+// lock held, but where a method says otherwise.
+type handler interface {
+	onHeaders(id uint32, fields []hpack.HeaderField, end, tooLarge bool) error
+	onData(id uint32, p []byte, flow int64, end bool) error
+	onReset(id uint32, code errCode) error
+	onGoAway(last uint32, code errCode, debug string)
+	onSetting(id uint16, v uint32) // a setting beyond the common ones; the connection's mu is held
+	onSettled()                    // the end of a SETTINGS frame
+	onPong(p []byte)
+	known(id uint32) bool // not an idle stream
+}
+
+// reader takes a connection's frames apart.
+type reader struct {
+	c   *conn
+	h   handler
+	b   batch
+	in  socket.Buffer
+	dec *hpack.Decoder
+
+	fields    []hpack.HeaderField
+	listSize  int
+	tooLarge  bool
+	blockID   uint32 // a header block is open
+	blockEnd  bool
+	blockRest int // CONTINUATION frames that may still come
+
+	settled bool // the first SETTINGS have come
+}
+
+func newReader(c *conn, h handler) *reader {
+	rd := &reader{c: c, h: h}
+	rd.dec = hpack.NewDecoder(tableSize, rd.emit)
+	rd.dec.SetMaxStringLength(maxHeaderList)
+	return rd
+}
+
+func (rd *reader) emit(f hpack.HeaderField) {
+	rd.listSize += int(f.Size())
+	if rd.listSize > maxHeaderList {
+		rd.tooLarge, rd.fields = true, rd.fields[:0]
+		return
+	}
+	rd.fields = append(rd.fields, f)
+}
+
+// run reads until the connection ends and returns why. io.EOF is the peer's
+// orderly end.
+func (rd *reader) run() error {
+	defer rd.in.Drop()
+	for {
+		for {
+			f, n, ok, err := parseFrame(rd.in.Bytes())
+			if err == nil && ok {
+				err = rd.handle(&f)
+				rd.in.Consume(n)
+			}
+			if err != nil {
+				if err = rd.refuse(err); err != nil {
+					rd.b.flush()
+					return err
+				}
+			}
+			if !ok {
+				break
+			}
+		}
+		rd.b.flush()
+		if rd.c.client != nil {
+			rd.c.waitDrained()
+		}
+		if err := rd.fill(); err != nil {
+			return err
+		}
+		rd.c.lastRead.Store(time.Now().UnixMilli())
+	}
+}
+
+func (rd *reader) fill() error {
+	if rd.c.sock == rd.c.nc {
+		_, err := rd.c.sock.ReadBorrowed(&rd.in)
+		return err
+	}
+	n, err := rd.c.nc.Read(rd.in.Space())
+	rd.in.Grew(n)
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// refuse turns a stream's error into RST_STREAM and a connection's into GOAWAY.
+func (rd *reader) refuse(err error) error {
+	c := rd.c
+	var se streamError
+	var ce connError
+	switch {
+	case errors.As(err, &se):
+		c.mu.Lock()
+		sd := c.streams[se.id]
+		if sd == nil {
+			c.appendUint32(frameRSTStream, se.id, uint32(se.code))
+		} else {
+			sd.rst(se.code)
+		}
+		c.mu.Unlock()
+		rd.b.add(c)
+		if sd != nil {
+			sd.s.broken(sd, &rd.b)
+		}
+		return nil
+	case errors.As(err, &ce):
+		c.mu.Lock()
+		last := uint32(0)
+		if c.client != nil {
+			last = c.client.lastID
+		}
+		c.appendRaw(appendGoAway(nil, last, ce.code, ce.reason))
+		c.mu.Unlock()
+		rd.b.add(c)
+	}
+	return err
+}
+
+func (rd *reader) handle(f *frame) error {
+	if !rd.settled {
+		if f.typ != frameSettings || f.has(flagAck) {
+			return connError{codeProtocol, "the first frame is not SETTINGS"}
+		}
+		rd.settled = true
+	}
+	if rd.blockID != 0 && (f.typ != frameContinuation || f.id != rd.blockID) {
+		return connError{codeProtocol, "a header block was interrupted"}
+	}
+	switch f.typ {
+	case frameData:
+		return rd.data(f)
+	case frameHeaders:
+		return rd.headers(f)
+	case frameContinuation:
+		if rd.blockID == 0 {
+			return connError{codeProtocol, "CONTINUATION without HEADERS"}
+		}
+		if rd.blockRest--; rd.blockRest < 0 {
+			return connError{codeEnhanceYourCalm, "header block in too many frames"}
+		}
+		return rd.block(f)
+	case frameRSTStream:
+		if len(f.payload) != 4 {
+			return connError{codeFrameSize, "RST_STREAM of a wrong size"}
+		}
+		if f.id == 0 || !rd.h.known(f.id) {
+			return connError{codeProtocol, "RST_STREAM of an idle stream"}
+		}
+		return rd.h.onReset(f.id, errCode(binary.BigEndian.Uint32(f.payload)))
+	case frameSettings:
+		return rd.settings(f)
+	case framePing:
+		return rd.ping(f)
+	case frameGoAway:
+		if f.id != 0 {
+			return connError{codeProtocol, "GOAWAY on a stream"}
+		}
+		if len(f.payload) < 8 {
+			return connError{codeFrameSize, "GOAWAY of a wrong size"}
+		}
+		rd.h.onGoAway(binary.BigEndian.Uint32(f.payload)&maxStreamID,
+			errCode(binary.BigEndian.Uint32(f.payload[4:])), string(f.payload[8:]))
+	case frameWindowUpdate:
+		return rd.windowUpdate(f)
+	case framePriority:
+		return rd.priority(f)
+	case framePushPromise:
+		return connError{codeProtocol, "PUSH_PROMISE is not enabled"}
+	}
+	return nil // unknown types are ignored, RFC 9113 section 4.1
+}
+
+func (rd *reader) data(f *frame) error {
+	if f.id == 0 {
+		return connError{codeProtocol, "DATA on stream 0"}
+	}
+	flow := int64(len(f.payload))
+	if err := f.unpad(); err != nil {
+		return err
+	}
+	c := rd.c
+	c.mu.Lock()
+	c.recvLeft -= flow
+	over := c.recvLeft < 0
+	c.mu.Unlock()
+	if over {
+		return connError{codeFlowControl, "connection window exceeded"}
+	}
+	if !rd.h.known(f.id) {
+		return connError{codeProtocol, "DATA on an idle stream"}
+	}
+	return rd.h.onData(f.id, f.payload, flow, f.has(flagEndStream))
+}
+
+func (rd *reader) headers(f *frame) error {
+	if f.id == 0 {
+		return connError{codeProtocol, "HEADERS on stream 0"}
+	}
+	if err := f.unpad(); err != nil {
+		return err
+	}
+	rd.fields, rd.listSize, rd.tooLarge = rd.fields[:0], 0, false
+	rd.blockID, rd.blockEnd, rd.blockRest = f.id, f.has(flagEndStream), maxContinuations
+	return rd.block(f)
+}
+
+func (rd *reader) block(f *frame) error {
+	if _, err := rd.dec.Write(f.payload); err != nil {
+		return connError{codeCompression, "header block can't be decoded"}
+	}
+	if !f.has(flagEndHeaders) {
+		if rd.listSize > 4*maxHeaderList {
+			return connError{codeEnhanceYourCalm, "header list too large"}
+		}
+		return nil
+	}
+	rd.blockID = 0
+	if err := rd.dec.Close(); err != nil {
+		return connError{codeCompression, "header block is incomplete"}
+	}
+	return rd.h.onHeaders(f.id, rd.fields, rd.blockEnd, rd.tooLarge)
+}
+
+func (rd *reader) ping(f *frame) error {
+	if f.id != 0 {
+		return connError{codeProtocol, "PING on a stream"}
+	}
+	if len(f.payload) != 8 {
+		return connError{codeFrameSize, "PING of a wrong size"}
+	}
+	if f.has(flagAck) {
+		rd.h.onPong(f.payload)
+		return nil
+	}
+	rd.c.mu.Lock()
+	rd.c.appendFrame(framePing, flagAck, 0, f.payload)
+	rd.c.mu.Unlock()
+	rd.b.add(rd.c)
+	return nil
+}
+
+func (rd *reader) priority(f *frame) error {
+	if f.id == 0 {
+		return connError{codeProtocol, "PRIORITY on stream 0"}
+	}
+	if len(f.payload) != 5 {
+		return streamError{f.id, codeFrameSize}
+	}
+	if binary.BigEndian.Uint32(f.payload)&maxStreamID == f.id {
+		return streamError{f.id, codeProtocol}
+	}
+	return nil
+}
+
+func (rd *reader) settings(f *frame) error {
+	switch {
+	case f.id != 0:
+		return connError{codeProtocol, "SETTINGS on a stream"}
+	case f.has(flagAck) && len(f.payload) > 0, len(f.payload)%6 != 0:
+		return connError{codeFrameSize, "SETTINGS of a wrong size"}
+	case f.has(flagAck):
+		return nil
+	}
+	for p := f.payload; len(p) > 0; p = p[6:] {
+		id, v := binary.BigEndian.Uint16(p), binary.BigEndian.Uint32(p[2:])
+		if err := rd.setting(id, v); err != nil {
+			return err
+		}
+	}
+	rd.c.mu.Lock()
+	rd.c.appendFrame(frameSettings, flagAck, 0, nil)
+	rd.c.mu.Unlock()
+	rd.b.add(rd.c)
+	rd.h.onSettled()
+	return nil
+}
+
+func (rd *reader) setting(id uint16, v uint32) error {
+	c := rd.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch id {
+	case settingHeaderTableSize:
+		c.enc.SetMaxDynamicTableSizeLimit(min(v, tableSize))
+	case settingEnablePush:
+		if v > 1 {
+			return connError{codeProtocol, "SETTINGS_ENABLE_PUSH is neither 0 nor 1"}
+		}
+	case settingInitialWindowSize:
+		if v > maxWindow {
+			return connError{codeFlowControl, "SETTINGS_INITIAL_WINDOW_SIZE over 2^31-1"}
+		}
+		delta := int64(v) - c.initWin
+		c.initWin = int64(v)
+		for _, sd := range c.streams {
+			if sd.win += delta; sd.win > maxWindow {
+				return connError{codeFlowControl, "a stream's window grew over 2^31-1"}
+			}
+			if sd.waiting() > 0 {
+				sd.list()
+			}
+		}
+	case settingMaxFrameSize:
+		if v < maxFrame || v > 1<<24-1 {
+			return connError{codeProtocol, "SETTINGS_MAX_FRAME_SIZE out of range"}
+		}
+		c.frameSize = int(v)
+	default:
+		rd.h.onSetting(id, v)
+	}
+	return nil
+}
+
+func (rd *reader) windowUpdate(f *frame) error {
+	if len(f.payload) != 4 {
+		return connError{codeFrameSize, "WINDOW_UPDATE of a wrong size"}
+	}
+	n := int64(binary.BigEndian.Uint32(f.payload) & maxWindow)
+	c := rd.c
+	if f.id != 0 && !rd.h.known(f.id) {
+		return connError{codeProtocol, "WINDOW_UPDATE of an idle stream"}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.id == 0 {
+		if n == 0 {
+			return connError{codeProtocol, "WINDOW_UPDATE of 0"}
+		}
+		if c.sendWin += n; c.sendWin > maxWindow {
+			return connError{codeFlowControl, "connection window over 2^31-1"}
+		}
+		if len(c.ready) > 0 {
+			rd.b.add(c)
+		}
+		return nil
+	}
+	sd := c.streams[f.id]
+	if sd == nil {
+		return nil // closed a moment ago
+	}
+	if n == 0 {
+		return streamError{f.id, codeProtocol}
+	}
+	if sd.win += n; sd.win > maxWindow {
+		return streamError{f.id, codeFlowControl}
+	}
+	if sd.waiting() > 0 {
+		sd.list()
+		rd.b.add(c)
+	}
+	return nil
+}
+
+// endText words why a connection ended, for logs and status messages.
+func endText(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("connection closed by the member")
+	}
+	return fmt.Errorf("connection lost: %w", err)
+}

@@ -1,0 +1,217 @@
+package h2
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+// Stats counts what the relay did since its start.
+type Stats struct {
+	Requests    atomic.Int64 // streams opened by clients
+	Refused     atomic.Int64 // answered by us: readonly, loop, too large
+	Retried     atomic.Int64 // given to a second member
+	Failed      atomic.Int64 // answered UNAVAILABLE by us
+	Connections atomic.Int64 // client connections open now
+}
+
+// Relay relays the HTTP/2 connections of clients. Exported fields must be set
+// before Run.
+type Relay struct {
+	Director *director.Director
+	Instance policy.Instance
+	// Readonly refuses every gRPC call with UNIMPLEMENTED.
+	Readonly bool
+	// Refuse, if not nil, says why no request can be served now.
+	Refuse func() error
+	// HTTP1 serves a request that is not gRPC as one HTTP/1.1 connection: a
+	// member takes such requests by HTTP/2 under TLS only.
+	HTTP1 func(ctx context.Context, c net.Conn)
+	// DialTimeout also bounds the wait for a new connection's SETTINGS.
+	DialTimeout time.Duration
+	// WriteTimeout ends a member connection that takes no byte for so long;
+	// ReadTimeout one that sends none while streams are open. Zero: no limit.
+	WriteTimeout, ReadTimeout time.Duration
+	Stats                     *Stats
+	Logger                    *slog.Logger
+
+	ctx   context.Context
+	via   string
+	tasks sync.WaitGroup
+
+	mu       sync.Mutex
+	clients  map[*clientConn]bool
+	pools    map[*director.Endpoint]*pool
+	draining bool
+}
+
+// settingsWaitDefault bounds the wait for SETTINGS where the dial has no limit.
+const settingsWaitDefault = 10 * time.Second
+
+func (r *Relay) settingsWait() time.Duration {
+	if r.DialTimeout > 0 {
+		return r.DialTimeout
+	}
+	return settingsWaitDefault
+}
+
+// Run watches over the connections until ctx ends, then closes all and waits
+// for their goroutines. Serve may be called once ready is closed.
+func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
+	r.mu.Lock()
+	r.ctx = ctx
+	r.via = r.Instance.Via("2")
+	r.clients = map[*clientConn]bool{}
+	r.pools = map[*director.Endpoint]*pool{}
+	r.mu.Unlock()
+	close(ready)
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			r.closeAll()
+			r.tasks.Wait()
+			return
+		case now := <-t.C:
+			r.check(now)
+		}
+	}
+}
+
+func (r *Relay) check(now time.Time) {
+	for _, cc := range r.clientList() {
+		if cc.stalled(now) {
+			r.Logger.Warn("client reads nothing, closed", "client", cc.nc.RemoteAddr().String())
+			cc.close()
+			_ = cc.nc.Close()
+		}
+	}
+	for _, p := range r.poolList() {
+		for _, m := range p.list() {
+			m.check(now, r.ReadTimeout)
+		}
+	}
+}
+
+// Serve relays one client connection until it ends. first is what was already
+// read of it. The end of ctx closes it at once.
+func (r *Relay) Serve(ctx context.Context, nc net.Conn, first []byte) {
+	defer nc.Close()
+	cc := r.newClient(ctx, nc, first[len(Preface):])
+	stop := context.AfterFunc(ctx, cc.close)
+	defer stop()
+	r.mu.Lock()
+	r.clients[cc] = true
+	draining := r.draining
+	r.mu.Unlock()
+	r.Stats.Connections.Add(1)
+	if draining {
+		cc.drain()
+	}
+	err := cc.serve()
+	r.mu.Lock()
+	delete(r.clients, cc)
+	r.mu.Unlock()
+	r.Stats.Connections.Add(-1)
+	var ce connError
+	if errors.As(err, &ce) {
+		r.Logger.Debug("client broke the protocol", "client", nc.RemoteAddr().String(), "reason", ce.reason)
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		r.Logger.Debug("client connection lost", "client", nc.RemoteAddr().String(), "error", err)
+	}
+}
+
+// Drain tells every client, and each that still comes, to send its new requests
+// elsewhere. Requests under way go on.
+func (r *Relay) Drain() {
+	r.mu.Lock()
+	r.draining = true
+	r.mu.Unlock()
+	for _, cc := range r.clientList() {
+		cc.drain()
+	}
+}
+
+// Cut ends all requests under way with UNAVAILABLE and closes the connections.
+// It returns how many requests it cut.
+func (r *Relay) Cut(message string) (cut int) {
+	for _, cc := range r.clientList() {
+		cc.mu.Lock()
+		cut += len(cc.streams)
+		cc.mu.Unlock()
+		cc.cut(message)
+	}
+	return cut
+}
+
+// EndpointDown closes the connections to a member that the probe condemned.
+func (r *Relay) EndpointDown(e *director.Endpoint) {
+	for _, m := range r.pool(e).list() {
+		m.open.Store(false)
+		m.close()
+	}
+}
+
+// EndpointLeft lets the connections to a member that left end with their last
+// streams.
+func (r *Relay) EndpointLeft(e *director.Endpoint) {
+	p := r.pool(e)
+	r.mu.Lock()
+	delete(r.pools, e)
+	r.mu.Unlock()
+	p.leave()
+}
+
+func (r *Relay) closeAll() {
+	for _, cc := range r.clientList() {
+		cc.close()
+	}
+	for _, p := range r.poolList() {
+		p.leave()
+		for _, m := range p.list() {
+			m.close()
+		}
+	}
+}
+
+func (r *Relay) pool(e *director.Endpoint) *pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pools[e]
+	if p == nil {
+		p = &pool{r: r, ep: e, left: e.Left()}
+		if !p.left {
+			r.pools[e] = p
+		}
+	}
+	return p
+}
+
+func (r *Relay) clientList() []*clientConn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*clientConn, 0, len(r.clients))
+	for cc := range r.clients {
+		out = append(out, cc)
+	}
+	return out
+}
+
+func (r *Relay) poolList() []*pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]*pool, 0, len(r.pools))
+	for _, p := range r.pools {
+		out = append(out, p)
+	}
+	return out
+}

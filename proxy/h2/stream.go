@@ -1,0 +1,317 @@
+package h2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+// keepLimit is the size up to which a request is kept for another member, in
+// bytes of data.
+const keepLimit = 64 << 10
+
+// gRPC status codes that we give ourselves (grpc.io, doc/statuscodes.md).
+const (
+	grpcFailedPrecondition = 9
+	grpcResourceExhausted  = 8
+	grpcUnimplemented      = 12
+	grpcUnavailable        = 14
+)
+
+// safeToRetry is the text by which etcd's clientv3 knows that a write was not
+// sent (client/v3/retry.go, isSafeRetryMutableRPC). It must be exact.
+const safeToRetry = "there is no address available"
+
+// stream is one request of a client.
+type stream struct {
+	client side
+	path   string
+	read   bool // changes nothing, so a second member may be asked
+
+	// mu orders what goes up: the kept request, then what the client adds.
+	mu        sync.Mutex
+	member    *side // nil while no member has it
+	first     side  // storage of the first member side
+	mark      uint64
+	answered  bool // the member's HEADERS have been passed on
+	cancelled bool // the client left or reset it, or we answered ourselves
+	keeping   bool // head and data hold the whole request so far
+	head      []hpack.HeaderField
+	data      []byte
+	end       bool // the client's END_STREAM has come
+	sentUp    int  // bytes of data that were handed to a member side
+	tried     []*director.Endpoint
+	lastErr   error
+	bridge    *bridge
+}
+
+// place gives the request to a member connection. It says false if that
+// connection takes no new stream; then nothing of the request was sent.
+func (s *stream) place(m *memberConn, b *batch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancelled {
+		return true
+	}
+	up := &s.first
+	if s.member != nil {
+		up = &side{}
+	}
+	cc := s.client.c
+	m.mu.Lock()
+	if !m.admit() {
+		m.mu.Unlock()
+		return false
+	}
+	up.start(s, m.conn, m.takeID())
+	up.peer = &s.client
+	up.skip = s.sentUp
+	s.mark = m.appended
+	up.began = true
+	bare := s.end && len(s.data) == 0
+	m.appendHeaders(up.id, s.head, bare)
+	credit := 0
+	if bare {
+		up.ended, up.fin = true, true
+	} else if len(s.data) > 0 || s.end {
+		credit = up.unskipped(up.send(s.data, s.end))
+	}
+	m.mu.Unlock()
+	s.member = up
+	s.sentUp = len(s.data)
+	b.add(m.conn)
+
+	cc.mu.Lock()
+	s.client.peer = up
+	if credit > 0 && s.client.consumed(int64(credit), true) {
+		b.add(cc)
+	}
+	cc.mu.Unlock()
+	return true
+}
+
+// more takes data that the client adds. The bytes are the reader's own.
+func (s *stream) more(p []byte, end bool, b *batch) {
+	s.mu.Lock()
+	s.end = s.end || end
+	if s.cancelled {
+		s.mu.Unlock()
+		s.creditClient(len(p), b)
+		return
+	}
+	if s.bridge != nil {
+		s.mu.Unlock()
+		if !s.bridge.body(p, end) {
+			s.creditClient(len(p), b)
+		}
+		return
+	}
+	if s.keeping && !s.answered {
+		if len(s.data)+len(p) <= keepLimit {
+			s.data = append(s.data, p...)
+		} else {
+			s.forgetRequest()
+		}
+	}
+	done := 0
+	if m := s.member; m != nil {
+		m.c.mu.Lock()
+		done = m.send(p, end)
+		m.c.mu.Unlock()
+		s.sentUp += len(p)
+		b.add(m.c)
+	}
+	s.mu.Unlock()
+	s.creditClient(done, b)
+}
+
+func (s *stream) creditClient(n int, b *batch) {
+	if n == 0 {
+		return
+	}
+	c := s.client.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.client.consumed(int64(n), true) {
+		b.add(c)
+	}
+}
+
+// held is how many kept bytes no member side has been given, so that the
+// client's window still counts them. s.mu is held.
+func (s *stream) held() int {
+	if s.member != nil {
+		return 0
+	}
+	return len(s.data)
+}
+
+func (s *stream) forgetRequest() {
+	s.keeping = false
+	s.head, s.data = nil, nil
+}
+
+// answer notes that the member's answer has begun. It says false if the frame
+// is not the present member's.
+func (s *stream) answer(from *side) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member != from || s.cancelled {
+		return false
+	}
+	if !s.answered {
+		s.answered = true
+		s.forgetRequest()
+	}
+	return true
+}
+
+// cancel ends the request because the client left or reset it: the member is
+// told at once, and it is no failure of the member.
+func (s *stream) cancel(b *batch) {
+	s.mu.Lock()
+	s.cancelled = true
+	held := s.held()
+	s.forgetRequest()
+	m, br := s.member, s.bridge
+	s.mu.Unlock()
+	s.creditClient(held, b)
+	if br != nil {
+		br.cancel()
+	}
+	if m != nil {
+		m.c.mu.Lock()
+		m.rst(codeCancel)
+		m.c.mu.Unlock()
+		b.add(m.c)
+	}
+}
+
+// lost decides what becomes of the request after its member connection, or the
+// member's word, has made an end of it. sent says whether any byte of it was
+// given to write; a member that refused it counts as not sent.
+func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
+	s.mu.Lock()
+	if s.cancelled || s.member != from {
+		s.mu.Unlock()
+		return
+	}
+	ep := from.c.member.ep
+	s.tried = append(s.tried, ep)
+	s.lastErr = cause
+	// What never left the old queue is still owed to the client's window.
+	s.sentUp -= from.waiting()
+	if !s.answered && s.keeping && (!sent || s.read) {
+		s.mu.Unlock()
+		s.client.c.r.Stats.Retried.Add(1)
+		s.client.c.client.find(s)
+		return
+	}
+	s.cancelled = true
+	answered := s.answered
+	unsent := from.waiting()
+	s.forgetRequest()
+	s.mu.Unlock()
+	s.creditClient(unsent, b)
+	message := safeToRetry
+	if answered || sent {
+		message = fmt.Sprintf("etcdops: lost member %s during %s, outcome unknown: %v", ep, s.path, cause)
+		if s.read {
+			message = fmt.Sprintf("etcdops: lost member %s during %s: %v", ep, s.path, cause)
+		}
+	}
+	s.client.c.r.Stats.Failed.Add(1)
+	s.fail(grpcUnavailable, message, b)
+}
+
+// unplaced ends a request that no member took; nothing of it was sent.
+func (s *stream) unplaced(cause error, b *batch) {
+	s.mu.Lock()
+	if s.cancelled {
+		s.mu.Unlock()
+		return
+	}
+	s.cancelled = true
+	held := s.held()
+	message := safeToRetry
+	if len(s.tried) > 0 && s.lastErr != nil && s.read {
+		message = fmt.Sprintf("etcdops: no member answered %s: %v", s.path, s.lastErr)
+	}
+	s.forgetRequest()
+	s.mu.Unlock()
+	s.creditClient(held, b)
+	r := s.client.c.r
+	r.Stats.Failed.Add(1)
+	if !errors.Is(cause, context.Canceled) {
+		r.Logger.Debug("request not placed", "path", s.path, "error", cause)
+	}
+	s.fail(grpcUnavailable, message, b)
+}
+
+// broken ends a stream one of whose sides broke the protocol.
+func (s *stream) broken(sd *side, b *batch) {
+	if sd == &s.client {
+		s.cancel(b)
+		return
+	}
+	s.lost(sd, true, errProtocol, b)
+}
+
+var errProtocol = errors.New("the member broke the HTTP/2 protocol")
+
+// fail answers the client with a gRPC status: a trailers-only response, or
+// trailers where the response has begun.
+func (s *stream) fail(status int, message string, b *batch) {
+	c := s.client.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sd := &s.client
+	fields := []hpack.HeaderField{
+		{Name: "grpc-status", Value: strconv.Itoa(status)},
+		{Name: "grpc-message", Value: percentEncode(message)},
+	}
+	if !sd.began {
+		fields = append([]hpack.HeaderField{
+			{Name: ":status", Value: "200"},
+			{Name: "content-type", Value: "application/grpc"},
+		}, fields...)
+	}
+	sd.headers(fields, true)
+	if !sd.over {
+		sd.resetBehind(codeNo) // RFC 9113 section 8.1: the rest is not wanted
+	}
+	b.add(c)
+}
+
+// percentEncode writes a status message as gRPC wants it (grpc.io,
+// PROTOCOL-HTTP2.md, "Percent-Encoded").
+func percentEncode(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// newStream makes the stream of a checked request head.
+func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
+	s := &stream{path: h.path, read: policy.GRPCRead(h.path), keeping: true, end: end}
+	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
+	s.head = append(s.head, fields...)
+	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})
+	s.client.start(s, c, id)
+	s.client.over = end
+	return s
+}

@@ -1,0 +1,291 @@
+// Package socket wraps the TCP and unix connections of the data path: reads
+// that hold no buffer while they wait, writes that never block their caller,
+// and a watch for peers that have left.
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotASocket says that a connection has no file descriptor to work on.
+var ErrNotASocket = errors.New("connection has no file descriptor")
+
+// Conn is a stream connection with a file descriptor. Until NonBlocking is
+// called it writes as any net.Conn does.
+type Conn struct {
+	net.Conn
+	raw     syscall.RawConn
+	watcher *Watcher
+
+	mu       sync.Mutex
+	deferred bool   // NonBlocking was called
+	onDrain  func() // called after pending has emptied
+	timeout  time.Duration
+	pending  []byte // what the kernel did not take yet
+	spare    []byte
+	writing  bool // the on-demand writer runs
+	closing  bool // close once pending is empty
+	err      error
+
+	// try and take are made once, so that a write or a read allocates nothing.
+	try     func(fd uintptr) bool
+	tryBuf  []byte
+	tryN    int
+	tryErr  error
+	take    func(fd uintptr) bool
+	takeBuf *Buffer
+	takeN   int
+	takeErr error
+}
+
+// New wraps c, which must be a *net.TCPConn or a *net.UnixConn. A nil watcher
+// means that NotifyGone never reports.
+func New(c net.Conn, watcher *Watcher) (*Conn, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, ErrNotASocket
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	s := &Conn{Conn: c, raw: raw, watcher: watcher}
+	s.try = s.tryWrite
+	s.take = s.takeRead
+	return s, nil
+}
+
+// Of finds the socket below a connection: c itself, or what a TLS connection
+// stands on. It returns nil where there is none.
+func Of(c net.Conn) *Conn {
+	for {
+		switch v := c.(type) {
+		case *Conn:
+			return v
+		case interface{ NetConn() net.Conn }:
+			c = v.NetConn()
+		default:
+			return nil
+		}
+	}
+}
+
+// NonBlocking makes every later Write return at once: what the kernel does not
+// take is kept and written by a goroutine started on demand, which calls
+// onDrain when all is out. The caller looks at Pending and stops producing
+// while it is not zero; that is what bounds the memory. A write that makes no
+// progress for timeout fails the connection; zero means no limit.
+func (c *Conn) NonBlocking(timeout time.Duration, onDrain func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deferred, c.onDrain, c.timeout = true, onDrain, timeout
+}
+
+// Pending is the number of bytes that were written but not yet taken by the
+// kernel.
+func (c *Conn) Pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending)
+}
+
+// Write implements net.Conn. After NonBlocking it takes all of p, always.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	if !c.deferred {
+		c.mu.Unlock()
+		return c.Conn.Write(p)
+	}
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
+	rest := p
+	if !c.writing {
+		n, err := c.writeNow(p)
+		if err != nil {
+			c.err = err
+			return n, err
+		}
+		rest = p[n:]
+	}
+	if len(rest) > 0 {
+		c.pending = append(c.pending, rest...)
+		if !c.writing {
+			c.writing = true
+			go c.drain()
+		}
+	}
+	return len(p), nil
+}
+
+// writeNow writes what the kernel takes without waiting. c.mu is held, and no
+// drain runs, so nobody else is inside the descriptor's write lock for long.
+func (c *Conn) writeNow(p []byte) (int, error) {
+	c.tryBuf, c.tryN, c.tryErr = p, 0, nil
+	err := c.raw.Write(c.try)
+	c.tryBuf = nil
+	if err == nil {
+		err = c.tryErr
+	}
+	return c.tryN, err
+}
+
+func (c *Conn) tryWrite(fd uintptr) bool {
+	for c.tryN < len(c.tryBuf) {
+		n, err := unix.Write(int(fd), c.tryBuf[c.tryN:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return true
+		case err != nil:
+			c.tryErr = err
+			return true
+		}
+		c.tryN += n
+	}
+	return true
+}
+
+// drain writes pending out in blocking writes and then ends.
+func (c *Conn) drain() {
+	c.mu.Lock()
+	for c.err == nil {
+		if len(c.pending) == 0 {
+			if c.timeout > 0 { // an old deadline would fail the next direct write
+				c.err = c.Conn.SetWriteDeadline(time.Time{})
+			}
+			break
+		}
+		out := c.pending
+		c.pending, c.spare = c.spare[:0], nil
+		timeout := c.timeout
+		c.mu.Unlock()
+		err := c.writeAll(out, timeout)
+		c.mu.Lock()
+		if cap(out) <= maxSpare {
+			c.spare = out[:0]
+		}
+		if err != nil {
+			c.err = err
+			c.pending = nil
+		}
+	}
+	c.writing = false
+	failed, closing, onDrain := c.err != nil, c.closing, c.onDrain
+	c.mu.Unlock()
+	if failed || closing {
+		_ = c.Conn.Close() // wakes the reader, which ends the connection's owner
+		return
+	}
+	if onDrain != nil {
+		onDrain()
+	}
+}
+
+// maxSpare is the largest write buffer that an idle connection keeps, in bytes.
+const maxSpare = 64 << 10
+
+// writeAll writes p; the limit counts from the last progress, not from the start.
+func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
+	for len(p) > 0 {
+		if timeout > 0 {
+			if err := c.Conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+				return err
+			}
+		}
+		n, err := c.Conn.Write(p)
+		p = p[n:]
+		if err != nil && (n == 0 || !errors.Is(err, errTimeout)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// CloseDrained closes the connection once all that was written has reached the
+// kernel.
+func (c *Conn) CloseDrained() error {
+	c.mu.Lock()
+	if c.writing && c.err == nil {
+		c.closing = true
+		c.mu.Unlock()
+		return nil
+	}
+	c.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// ReadBorrowed reads once into b, which gets its memory from a shared pool only
+// when there is something to read, and gives it back while b is empty and the
+// wait goes on. An idle connection thus holds no buffer. It returns io.EOF at
+// the end of the stream.
+func (c *Conn) ReadBorrowed(b *Buffer) (int, error) {
+	c.takeBuf, c.takeN, c.takeErr = b, 0, nil
+	err := c.raw.Read(c.take)
+	c.takeBuf = nil
+	if err != nil {
+		return 0, err
+	}
+	return c.takeN, c.takeErr
+}
+
+func (c *Conn) takeRead(fd uintptr) bool {
+	b := c.takeBuf
+	b.borrow()
+	for {
+		n, err := unix.Read(int(fd), b.free())
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			b.Return()
+			return false
+		case err != nil:
+			c.takeErr = err
+		case n == 0:
+			c.takeErr = io.EOF
+		default:
+			b.grow(n)
+			c.takeN = n
+		}
+		return true
+	}
+}
+
+// Ended looks, without waiting, whether the peer has closed its side or broken
+// the connection. Unread bytes count as ended too where none are expected:
+// between two exchanges a peer has nothing to say.
+func (c *Conn) Ended() bool {
+	ended := false
+	err := c.raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		for {
+			_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			if err == unix.EINTR {
+				continue
+			}
+			ended = err != unix.EAGAIN
+			return true
+		}
+	})
+	return ended || err != nil
+}
+
+// NotifyGone calls f once, from another goroutine, when the peer has closed its
+// side of the connection (a FIN counts) or broken it. The returned function
+// ends the watch and must be called.
+func (c *Conn) NotifyGone(f func()) (stop func()) {
+	if c.watcher == nil {
+		return func() {}
+	}
+	return c.watcher.watch(c.raw, f)
+}
