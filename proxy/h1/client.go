@@ -57,7 +57,7 @@ func (cl *client) serve(ctx context.Context) {
 	next := keepOpen
 	for next == keepOpen {
 		if !cl.await() {
-			next = cutOff
+			next = closeGently
 			break
 		}
 		next = cl.once(ctx)
@@ -92,7 +92,7 @@ func (cl *client) await() bool {
 func (cl *client) rest() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if cl.over || cl.r.draining.Load() && len(cl.src.first) == 0 {
+	if cl.over || cl.r.draining.Load() && !cl.src.pending() {
 		return false
 	}
 	cl.idle = true
@@ -181,7 +181,7 @@ func (cl *client) closeIfIdle() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	// What has just arrived will be answered, with Connection: close.
-	if cl.idle && (cl.src.sock == nil || !cl.src.sock.Ended()) {
+	if s := socket.Of(cl.c); cl.idle && (s == nil || !s.Ended()) {
 		cl.over = true
 		_ = cl.c.Close()
 	}

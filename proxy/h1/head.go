@@ -124,7 +124,7 @@ func (h *requestHead) requestLine(line []byte) *refusal {
 	if string(method) == http.MethodConnect {
 		return &refusal{http.StatusMethodNotAllowed, "CONNECT is not served here"}
 	}
-	if _, ok := originForm(string(target)); !ok {
+	if _, ok := originForm(string(target)); !ok || string(target) == "*" && string(method) != http.MethodOptions {
 		return bad("the request's target is not valid")
 	}
 	return nil
@@ -192,29 +192,24 @@ func parseLength(value []byte) int64 {
 // validHost says whether host is a name or address with or without a port
 // (RFC 3986 section 3.2.2), and only one: a comma would be two in one field.
 func validHost(host string) bool {
-	name := host
-	if strings.HasPrefix(host, "[") {
-		end := strings.IndexByte(host, ']')
-		if end < 2 {
+	name, port, _ := strings.Cut(host, ":")
+	marks := "-._~!$&'()*+;=%"
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		var rest string
+		if name, rest, ok = strings.Cut(literal, "]"); !ok {
 			return false
 		}
-		for _, b := range []byte(host[1:end]) {
-			if !isDigit(b) && !isLetter(b) && !strings.ContainsRune(":.%-_~", rune(b)) {
-				return false
-			}
+		if port, ok = strings.CutPrefix(rest, ":"); !ok && rest != "" {
+			return false
 		}
-		name, host = "x", "x"+host[end+1:]
-	}
-	name, port, hasPort := strings.Cut(host, ":")
-	if name == "" || hasPort && strings.Trim(port, "0123456789") != "" || !hasPort && len(name) != len(host) {
-		return false
+		marks = ":.%-_~"
 	}
 	for _, b := range []byte(name) {
-		if !isDigit(b) && !isLetter(b) && !strings.ContainsRune("-._~!$&'()*+;=%", rune(b)) {
+		if !isDigit(b) && !isLetter(b) && strings.IndexByte(marks, b) < 0 {
 			return false
 		}
 	}
-	return true
+	return name != "" && strings.Trim(port, "0123456789") == ""
 }
 
 // isToken says whether p is a token (RFC 9110 section 5.6.2).

@@ -144,7 +144,7 @@ type source struct {
 // wait returns when there is something to read. A bare socket holds no buffer
 // meanwhile; TLS has its own.
 func (s *source) wait() error {
-	if len(s.first) > 0 {
+	if s.pending() {
 		return nil
 	}
 	if s.sock != nil {
@@ -157,6 +157,9 @@ func (s *source) wait() error {
 	}
 	return err
 }
+
+// pending says whether something was read from the connection already.
+func (s *source) pending() bool { return len(s.first)+s.held.Len() > 0 }
 
 // Read implements io.Reader.
 func (s *source) Read(p []byte) (int, error) {

@@ -263,10 +263,11 @@ func (c *Conn) takeRead(fd uintptr) bool {
 
 // Ended looks, without waiting, whether the peer has closed its side or broken
 // the connection. Unread bytes count as ended too where none are expected:
-// between two exchanges a peer has nothing to say.
+// between two exchanges a peer has nothing to say. It works beside a blocked
+// Read and behind a deadline that has passed.
 func (c *Conn) Ended() bool {
 	ended := false
-	err := c.raw.Read(func(fd uintptr) bool {
+	err := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
 		for {
 			_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
@@ -274,7 +275,7 @@ func (c *Conn) Ended() bool {
 				continue
 			}
 			ended = err != unix.EAGAIN
-			return true
+			return
 		}
 	})
 	return ended || err != nil

@@ -1,0 +1,174 @@
+package commands
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// configFileSetting names the config file. Unlike with etcd, flags and
+// variables beat what the file says.
+const configFileSetting = "config-file"
+
+// configSections maps the keys of the two nested sections of etcd's config file
+// to flags (server/embed/config.go, securityConfig). An empty flag is a key
+// without one.
+var configSections = map[string]map[string]string{
+	"client-transport-security": {
+		"cert-file":        "cert-file",
+		"key-file":         "key-file",
+		"client-cert-file": "client-cert-file",
+		"client-key-file":  "client-key-file",
+		"client-cert-auth": "client-cert-auth",
+		"trusted-ca-file":  "trusted-ca-file",
+		"auto-tls":         "auto-tls",
+		"allowed-cn":       "",
+		"allowed-hostname": "client-cert-allowed-hostname",
+	},
+	"peer-transport-security": {
+		"cert-file":        "peer-cert-file",
+		"key-file":         "peer-key-file",
+		"client-cert-file": "peer-client-cert-file",
+		"client-key-file":  "peer-client-key-file",
+		"client-cert-auth": "peer-client-cert-auth",
+		"trusted-ca-file":  "peer-trusted-ca-file",
+		"auto-tls":         "peer-auto-tls",
+		"allowed-cn":       "peer-cert-allowed-cn",
+		"allowed-hostname": "peer-cert-allowed-hostname",
+	},
+}
+
+// fileOnlyKeys are keys of etcd's config file that are no flags and mean
+// nothing to a proxy.
+var fileOnlyKeys = []string{
+	"experimental-snapshot-catch-up-entries",
+	"socket-options",
+}
+
+// readConfigFile fills s.file from the file that --config-file or
+// ETCD_CONFIG_FILE names, if any.
+func (s *Settings) readConfigFile() error {
+	if _, known := s.table[configFileSetting]; !known {
+		return nil
+	}
+	path := s.String(configFileSetting)
+	if path == "" {
+		return nil
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return s.Bad(configFileSetting, "name a YAML file that this user can read, with etcd's flag names as keys", "%v", err)
+	}
+	keys, err := parseYAML(content)
+	if err != nil {
+		return s.Bad(configFileSetting, "mend the file: one \"flag-name: value\" a line", "%s: %v", path, err)
+	}
+	s.path = path
+	s.file = make(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if err := s.readKey(key, keys[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseYAML refuses a key that is there twice, because only one of the two
+// would count. Numbers keep their digits.
+func parseYAML(content []byte) (map[string]any, error) {
+	text, err := yaml.YAMLToJSONStrict(content)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var keys map[string]any
+	if err := decoder.Decode(&keys); err != nil {
+		return nil, fmt.Errorf("not a list of keys and values: %w", err)
+	}
+	return keys, nil
+}
+
+func (s *Settings) readKey(key string, value any) error {
+	if flags, found := configSections[key]; found {
+		return s.readSection(key, flags, value)
+	}
+	if slices.Contains(fileOnlyKeys, key) {
+		return nil
+	}
+	setting, known := s.table[key]
+	if !known || key == configFileSetting {
+		return s.unknownKey(key, key)
+	}
+	if setting.Ignored {
+		return nil
+	}
+	return s.store(key, key, value)
+}
+
+func (s *Settings) readSection(section string, flags map[string]string, value any) error {
+	if value == nil {
+		return nil
+	}
+	keys, ok := value.(map[string]any)
+	if !ok {
+		return usageError(fmt.Sprintf("write its keys below %s, indented", section),
+			"%s in %s: want keys and values", section, s.path)
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		flag, known := flags[key]
+		if !known {
+			return s.unknownKey(section+"."+key, key)
+		}
+		if flag == "" || s.table[flag].Ignored {
+			continue
+		}
+		if err := s.store(section+"."+key, flag, keys[key]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// store keeps a value as text, as a flag would give it.
+func (s *Settings) store(key, name string, value any) error {
+	switch value := value.(type) {
+	case nil: // a key without a value is one that is not set
+	case string:
+		s.file[name] = value
+	case bool, json.Number:
+		s.file[name] = fmt.Sprint(value)
+	case []any:
+		parts := make([]string, len(value))
+		for i, part := range value {
+			parts[i] = fmt.Sprint(part)
+		}
+		s.file[name] = strings.Join(parts, ",")
+	default:
+		return usageError(fmt.Sprintf("write %s: VALUE", key), "%s in %s: want one value, not keys below it", key, s.path)
+	}
+	return nil
+}
+
+// unknownKey words a key that nobody would read. key is its full name, last
+// the part that is compared with what is known.
+func (s *Settings) unknownKey(key, last string) error {
+	names := slices.Collect(maps.Keys(configSections))
+	for name, setting := range s.table {
+		if !setting.Ignored && name != configFileSetting {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	hint := "take it out; the keys are the flags of --help without their dashes"
+	if near := nearest(last, names); near != "" {
+		hint = fmt.Sprintf("did you mean %s?", near)
+	}
+	return usageError(hint, "%s in %s: unknown key", key, s.path)
+}

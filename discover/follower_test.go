@@ -1,0 +1,198 @@
+package discover
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func refresh(t *testing.T, f *Follower) Membership {
+	t.Helper()
+	m, err := f.Refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.FileErr != nil {
+		t.Fatal(m.FileErr)
+	}
+	return m
+}
+
+func TestFollowerSurvivesTheReplacementOfAllMembers(t *testing.T) {
+	first, second := newPeer(t, clusterA), newPeer(t, clusterA)
+	dataDir := t.TempDir()
+	config := Config{InitialCluster: cluster(first.URL), DataDir: dataDir}
+	f := NewFollower(config)
+	if m := refresh(t, f); !slices.Equal(m.PeerURLs, []string{first.URL}) || m.ClusterID != clusterA || m.At.IsZero() {
+		t.Fatalf("got %+v", m)
+	}
+
+	both := []Member{voter(1, first.URL), voter(2, second.URL)}
+	first.set(func(p *fakePeer) { p.members = both })
+	second.set(func(p *fakePeer) { p.members = both })
+	if m := refresh(t, f); !slices.Equal(m.PeerURLs, []string{first.URL, second.URL}) {
+		t.Fatalf("got %+v", m)
+	}
+
+	first.set(func(p *fakePeer) { p.down = true })
+	second.set(func(p *fakePeer) { p.members = both[1:] })
+	m := refresh(t, f)
+	if !slices.Equal(m.PeerURLs, []string{second.URL}) || !slices.Equal(m.ClientURLs(), []string{"http://10.0.0.2:2379"}) {
+		t.Fatalf("got %+v", m)
+	}
+
+	// A new process with the old flags finds the new members by the file.
+	if m := refresh(t, NewFollower(config)); !slices.Equal(m.PeerURLs, []string{second.URL}) {
+		t.Errorf("after a restart: %+v", m)
+	}
+}
+
+func TestFollowerKeepsTheLastGoodList(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	dataDir := t.TempDir()
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL), DataDir: dataDir})
+	peer.set(func(p *fakePeer) { p.down = true })
+	if m, err := f.Refresh(t.Context()); err == nil || len(m.Members) > 0 {
+		t.Errorf("before the first answer: %+v, %v", m, err)
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, "proxy")); !os.IsNotExist(err) {
+		t.Errorf("a folder was made without an answer: %v", err)
+	}
+	peer.set(func(p *fakePeer) { p.down = false })
+	good := refresh(t, f)
+	file := readFile(t, dataDir)
+
+	for _, test := range []struct {
+		name  string
+		spoil func(p *fakePeer)
+	}{
+		{"another cluster", func(p *fakePeer) { p.clusterID, p.members = clusterB, []Member{voter(9, "http://x:1")} }},
+		{"empty list", func(p *fakePeer) { p.clusterID, p.members = clusterA, nil }},
+		{"down", func(p *fakePeer) { p.down = true }},
+	} {
+		peer.set(test.spoil)
+		m, err := f.Refresh(t.Context())
+		if !errors.Is(err, ErrNoCluster) {
+			t.Errorf("%s: got error %v", test.name, err)
+		}
+		if m.ClusterID != clusterA || len(m.Members) != 1 || m.Members[0].ID != 1 || m.At != good.At {
+			t.Errorf("%s: the last good list became %+v", test.name, m)
+		}
+		if readFile(t, dataDir) != file {
+			t.Errorf("%s: the file became %s", test.name, readFile(t, dataDir))
+		}
+	}
+}
+
+func TestFollowerIsPinnedByTheFirstAnswer(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL)})
+	refresh(t, f)
+	peer.set(func(p *fakePeer) { p.clusterID = clusterB })
+	_, err := f.Refresh(t.Context())
+	var wrong *WrongClusterError
+	if !errors.As(err, &wrong) || wrong.Pinned != clusterA || wrong.Seen != clusterB || wrong.PinnedBy != pinnedByAnswer {
+		t.Errorf("got %v", err)
+	}
+	peer.set(func(p *fakePeer) { p.clusterID = clusterA })
+	refresh(t, f)
+}
+
+func TestFollowerGoesBackToTheSources(t *testing.T) {
+	// The members advertise an address that cannot be reached from here.
+	peer := newPeer(t, clusterA)
+	dead := refusingURL(t)
+	peer.set(func(p *fakePeer) { p.members = []Member{voter(1, dead)} })
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL), DataDir: t.TempDir()})
+	for range 3 {
+		if m := refresh(t, f); !slices.Equal(m.PeerURLs, []string{dead}) {
+			t.Errorf("got %+v", m)
+		}
+	}
+	if peer.timesAsked() != 3 {
+		t.Errorf("the source was asked %d times, want 3", peer.timesAsked())
+	}
+}
+
+func TestFollowerAsksAllVotersInTurn(t *testing.T) {
+	peers := []*fakePeer{newPeer(t, clusterA), newPeer(t, clusterA), newPeer(t, clusterA), newPeer(t, clusterA)}
+	members := []Member{
+		{ID: 4, Name: "learner", IsLearner: true, PeerURLs: []string{peers[3].URL}},
+		voter(1, peers[0].URL), voter(2, peers[1].URL), voter(3, peers[2].URL),
+	}
+	for _, p := range peers {
+		p.set(func(p *fakePeer) { p.members = members })
+	}
+	f := NewFollower(Config{InitialCluster: cluster(peers[0].URL)})
+	for range 7 {
+		refresh(t, f)
+	}
+	if asked := []int{peers[0].timesAsked(), peers[1].timesAsked(), peers[2].timesAsked(), peers[3].timesAsked()}; !slices.Equal(asked, []int{3, 2, 2, 0}) {
+		t.Errorf("asked %v times, want the voters in turn and never the learner", asked)
+	}
+}
+
+func TestFollowerReportsAFileThatCannotBeWritten(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	dataDir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dataDir, "proxy"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL), DataDir: dataDir})
+	m, err := f.Refresh(t.Context())
+	if err != nil || len(m.Members) != 1 {
+		t.Fatalf("the membership was lost: %+v, %v", m, err)
+	}
+	if m.FileErr == nil || !strings.Contains(m.FileErr.Error(), filepath.Join(dataDir, "proxy", "cluster")) ||
+		strings.Contains(m.FileErr.Error(), "\n") {
+		t.Errorf("got %v", m.FileErr)
+	}
+	if err := os.Remove(filepath.Join(dataDir, "proxy")); err != nil {
+		t.Fatal(err)
+	}
+	refresh(t, f)
+	readFile(t, dataDir)
+}
+
+func TestFollowerStopsWriting(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	dataDir := t.TempDir()
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL), DataDir: dataDir})
+	refresh(t, f)
+	f.StopWriting()
+	if err := os.Rename(filepath.Join(dataDir, "proxy"), filepath.Join(dataDir, "aside")); err != nil {
+		t.Fatal(err)
+	}
+	peer.set(func(p *fakePeer) { p.members = append(p.members, voter(2, "http://b:2380")) })
+	if m := refresh(t, f); len(m.Members) != 2 {
+		t.Errorf("following ended too: %+v", m)
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, "proxy")); !os.IsNotExist(err) {
+		t.Errorf("the folder is back: %v", err)
+	}
+}
+
+func TestFollowerWithABadClusterFails(t *testing.T) {
+	_, err := NewFollower(Config{InitialCluster: "oops"}).Refresh(t.Context())
+	var bad *BadClusterError
+	if !errors.As(err, &bad) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUnaskablePeerURLsDoNotEmptyTheFile(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	peer.set(func(p *fakePeer) { p.members = []Member{voter(1, "unix://localhost:m0")} })
+	dataDir := t.TempDir()
+	f := NewFollower(Config{InitialCluster: cluster(peer.URL), DataDir: dataDir})
+	for range 2 {
+		refresh(t, f)
+	}
+	if want := fmt.Sprintf(`{"PeerURLs":[%q]`, peer.URL); !strings.HasPrefix(readFile(t, dataDir), want) {
+		t.Errorf("file has %s", readFile(t, dataDir))
+	}
+}

@@ -1,0 +1,143 @@
+package discover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	// membersTimeout bounds asking one peer, from connect to the last byte
+	// (etcd 3.5, etcdserver/cluster_util.go).
+	membersTimeout = 10 * time.Second
+
+	// headStart is how long a peer is alone before the next one is asked too,
+	// unless the dial timeout is shorter: a hung peer costs no more than this.
+	headStart = 300 * time.Millisecond
+)
+
+// The states of a peer that stood on a list to be asked.
+const (
+	PeerAnswered = "answered"  // its answer is the one that was used
+	PeerFailed   = "failed"    // no answer, a bad one, or one that came too late
+	PeerRefused  = "refused"   // it belongs to another cluster than the pinned one
+	PeerNotAsked = "not asked" // another one had answered before its turn
+)
+
+// PeerAnswer is what became of one peer.
+type PeerAnswer struct {
+	URL       string        `json:"url"`
+	State     string        `json:"state"` // see PeerAnswered and its neighbours
+	Reason    string        `json:"reason"`
+	Took      time.Duration `json:"-"`          // in JSON "took_ms", milliseconds
+	ClusterID string        `json:"cluster_id"` // 16 hex digits; "" without a good answer
+	Members   int           `json:"members"`    // how many its list has
+}
+
+// MarshalJSON writes Took as milliseconds.
+func (p PeerAnswer) MarshalJSON() ([]byte, error) {
+	type fields PeerAnswer
+	return json.Marshal(struct {
+		fields
+		TookMs float64 `json:"took_ms"`
+	}{fields(p), milliseconds(p.Took)})
+}
+
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+}
+
+// peerList is the member list that one peer gave, or why there is none.
+type peerList struct {
+	peerURL   string
+	clusterID uint64
+	members   []Member
+	err       error
+	took      time.Duration
+}
+
+// askPeer asks one peer for the members of its cluster.
+func askPeer(ctx context.Context, d dialer, peerURL string) peerList {
+	start := time.Now()
+	list := peerList{peerURL: peerURL}
+	list.clusterID, list.members, list.err = fetchMembers(ctx, d, peerURL)
+	list.took = time.Since(start)
+	return list
+}
+
+func fetchMembers(ctx context.Context, d dialer, peerURL string) (uint64, []Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
+	defer cancel()
+	to, err := parseTarget(peerURL)
+	if err != nil {
+		return 0, nil, err
+	}
+	answer, err := d.get(ctx, to, "/members", membersLimit)
+	if err != nil {
+		return 0, nil, err
+	}
+	if answer.status != http.StatusOK {
+		return 0, nil, fmt.Errorf("answer has status %d%s", answer.status, statusHint(answer))
+	}
+	return decodeMembers(answer.header, answer.body)
+}
+
+func statusHint(answer *reply) string {
+	switch {
+	case answer.status >= 300 && answer.status < 400:
+		return ": redirects of peers are not followed"
+	case speaksTLS(answer):
+		return ": it speaks TLS, is its URL https?"
+	case answer.status == http.StatusNotFound:
+		return ": is this a client port? peers listen on their own"
+	}
+	return ""
+}
+
+// speaksTLS knows the answer that net/http gives in the clear on a TLS port.
+func speaksTLS(answer *reply) bool {
+	return answer.status == http.StatusBadRequest && strings.Contains(string(answer.body), "HTTPS server")
+}
+
+// firstGood asks the peers, each with a head start over the next, until take
+// accepts a list. Then it cancels the peers that are still busy and waits for
+// them to let go. Every peer that was asked is given to take, from this
+// goroutine; what comes after the end is ignored but for its error.
+func firstGood(ctx context.Context, d dialer, peerURLs []string, take func(peerList) (good bool)) {
+	askCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lead := headStart
+	if d.timeout > 0 {
+		lead = min(lead, d.timeout)
+	}
+	turn := time.NewTimer(0)
+	defer turn.Stop()
+	lists := make(chan peerList, len(peerURLs))
+	asked, busy, found := 0, 0, false
+	for !found && ctx.Err() == nil && (asked < len(peerURLs) || busy > 0) {
+		select {
+		case <-ctx.Done():
+		case <-turn.C:
+			if asked < len(peerURLs) {
+				peerURL := peerURLs[asked]
+				go func() { lists <- askPeer(askCtx, d, peerURL) }()
+				asked++
+				busy++
+				turn.Reset(lead)
+			}
+		case list := <-lists:
+			busy--
+			found = take(list)
+			turn.Reset(0)
+		}
+	}
+	cancel()
+	for ; busy > 0; busy-- {
+		list := <-lists
+		list.err = fmt.Errorf("no answer after %s, when it was no longer waited for", roughly(list.took))
+		take(list)
+	}
+}

@@ -1,0 +1,113 @@
+package promote
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+	"sync"
+)
+
+const (
+	keptLines    = 64   // lines kept for the cause in errors
+	keptLineSize = 4096 // bytes kept of each
+)
+
+// lastLines passes a process's output on and remembers its end.
+type lastLines struct {
+	Next io.Writer
+
+	mu      sync.Mutex
+	lines   []string
+	partial []byte // of the line that is not ended yet
+}
+
+// Write never fails: a log that can't be written must not stop etcd.
+func (l *lastLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = l.Next.Write(p)
+	rest := p
+	for {
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		l.partial = append(l.partial, line[:min(len(line), keptLineSize-len(l.partial))]...)
+		if !ended {
+			return len(p), nil
+		}
+		l.lines = append(l.lines, string(l.partial))
+		if len(l.lines) > keptLines {
+			l.lines = append(l.lines[:0], l.lines[1:]...)
+		}
+		l.partial = l.partial[:0]
+		rest = after
+	}
+}
+
+// cause picks what most likely stopped etcd, or keeps it from serving, and is
+// empty where the log says nothing of the kind.
+func (l *lastLines) cause() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines
+	if len(l.partial) > 0 {
+		lines = append(lines[:len(lines):len(lines)], string(l.partial))
+	}
+	for _, find := range []func(string) string{lockedDir, flagError, loggedError, panicLine} {
+		for i := len(lines) - 1; i >= 0; i-- {
+			if cause := find(lines[i]); cause != "" {
+				return cause
+			}
+		}
+	}
+	return ""
+}
+
+// lockedDir knows the warning with which etcd waits, for ever, for another
+// process to leave the database (server/storage/backend.go).
+func lockedDir(line string) string {
+	if strings.Contains(line, "flocked by another process") || strings.Contains(line, "file already locked") {
+		return "the data directory is in use by another process"
+	}
+	return ""
+}
+
+// flagError knows what package flag prints before etcd logs anything.
+func flagError(line string) string {
+	if strings.HasPrefix(line, "flag provided but not defined") || strings.HasPrefix(line, "invalid value ") {
+		return line
+	}
+	return ""
+}
+
+// loggedError reads a line of etcd's JSON log, of level error and above.
+func loggedError(line string) string {
+	var entry struct {
+		Level, Msg, Error string
+	}
+	if !strings.HasPrefix(line, "{") || json.Unmarshal([]byte(line), &entry) != nil {
+		return ""
+	}
+	switch entry.Level {
+	case "error", "dpanic", "panic", "fatal":
+	default:
+		return ""
+	}
+	switch {
+	case entry.Error == "":
+		return entry.Msg
+	case entry.Msg == "discovery failed":
+		// etcd says so of everything that keeps it from starting
+		// (server/etcdmain/etcd.go), a used port above all.
+		return entry.Error
+	default:
+		return entry.Msg + ": " + entry.Error
+	}
+}
+
+// panicLine knows the first line of a Go panic.
+func panicLine(line string) string {
+	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+		return line
+	}
+	return ""
+}

@@ -1,0 +1,189 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// controlName is the control socket's name in our folder.
+const controlName = "control.sock"
+
+// Status is what the control socket tells of a running proxy.
+type Status struct {
+	Version          string     `json:"version"`
+	PID              int        `json:"pid"`
+	Mode             string     `json:"mode"` // "on" or "readonly"
+	DataDir          string     `json:"data_dir"`
+	ListenClientURLs []string   `json:"listen_client_urls"`
+	Started          time.Time  `json:"started"`
+	ClusterID        string     `json:"cluster_id"`        // hex, empty while no cluster is known
+	ListAt           *time.Time `json:"list_at,omitempty"` // when the member list was got
+	RefreshError     string     `json:"refresh_error,omitempty"`
+	PeerURLs         []string   `json:"peer_urls"`
+	Endpoints        []Endpoint `json:"endpoints"`
+	Requests         int64      `json:"requests"` // since the start
+	Retried          int64      `json:"retried"`  // given to a second member
+	Refused          int64      `json:"refused"`  // by readonly, as a loop, or malformed
+	Failed           int64      `json:"failed"`   // without a member's answer
+	Connections      int64      `json:"connections"`
+}
+
+// Status is the proxy's present state.
+func (s *Server) Status() Status {
+	st := Status{
+		Version: s.Version, PID: os.Getpid(), Mode: "on", DataDir: s.DataDir, Started: s.started,
+		PeerURLs: []string{}, Endpoints: []Endpoint{},
+		Requests:    s.h1stats.Requests.Load() + s.h2.Stats.Requests.Load(),
+		Retried:     s.h1stats.Retried.Load() + s.h2.Stats.Retried.Load(),
+		Refused:     s.h1stats.Refused.Load() + s.h2.Stats.Refused.Load(),
+		Failed:      s.h1stats.Failed.Load() + s.h2.Stats.Failed.Load(),
+		Connections: s.h1stats.Connections.Load() + s.h2.Stats.Connections.Load(),
+	}
+	if s.Readonly {
+		st.Mode = "readonly"
+	}
+	for _, l := range s.listeners {
+		st.ListenClientURLs = append(st.ListenClientURLs, l.url.String())
+	}
+	v := s.view.Load()
+	if v == nil {
+		return st
+	}
+	if v.err != nil {
+		st.RefreshError = v.err.Error()
+	}
+	if !v.have {
+		return st
+	}
+	st.ClusterID, st.ListAt = hexID(v.view.ClusterID), &v.view.At
+	st.PeerURLs = append(st.PeerURLs, v.view.PeerURLs...)
+	health := map[string]bool{}
+	why := map[string]string{}
+	for _, e := range s.director.States() {
+		health[e.URL], why[e.URL] = e.Healthy, e.Reason
+	}
+	for _, e := range v.used {
+		if e.Used {
+			if e.Healthy = health[e.URL]; !e.Healthy {
+				e.Why = why[e.URL]
+			}
+		}
+		st.Endpoints = append(st.Endpoints, e)
+	}
+	return st
+}
+
+// control is the socket by which other commands of ours ask this process.
+type control struct {
+	path  string
+	serve *http.Server
+	done  chan struct{}
+}
+
+// openControl listens on the control socket. Our lock is held, so a socket that
+// is already there is a dead one.
+func (s *Server) openControl(ctx context.Context) (*control, error) {
+	path := filepath.Join(s.DataDir, stateFolder, controlName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove old control socket: %w", err)
+	}
+	short, done, err := shortPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	defer done()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", short)
+	if err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name may be one of /proc/self/fd
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(s.Status())
+	})
+	for pattern, h := range s.Control {
+		mux.HandleFunc(pattern, h)
+	}
+	c := &control{path: path, done: make(chan struct{})}
+	c.serve = &http.Server{
+		Handler: mux, ReadHeaderTimeout: handshakeTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	go func() {
+		defer close(c.done)
+		_ = c.serve.Serve(l) // ends with close
+	}()
+	return c, nil
+}
+
+func (c *control) close() {
+	_ = c.serve.Close()
+	<-c.done
+	_ = os.Remove(c.path)
+}
+
+// ControlClient asks a running proxy by its control socket. Transport errors
+// wrap os.ErrPermission where the socket is another user's, os.ErrNotExist or
+// ECONNREFUSED where no proxy runs.
+type ControlClient struct {
+	// Path is the control socket.
+	Path string
+}
+
+// ControlPath is the control socket of the proxy in a data directory.
+func ControlPath(dataDir string) string { return filepath.Join(dataDir, stateFolder, controlName) }
+
+// controlLimit bounds an answer of the control socket, in bytes.
+const controlLimit = 16 << 20
+
+// Get asks for a path and decodes the JSON answer into v. set, if not nil, may
+// add to the request.
+func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Request), v any) error {
+	hc := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			short, done, err := shortPath(c.Path)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", short)
+		}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)
+	if err != nil {
+		return err
+	}
+	if set != nil {
+		set(req)
+	}
+	res, err := hc.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask control socket %s: %w", c.Path, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, controlLimit))
+	if err != nil {
+		return fmt.Errorf("read control socket %s: %w", c.Path, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("control socket %s answered %s: %s", c.Path, res.Status, body)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("read control socket %s: %w", c.Path, err)
+	}
+	return nil
+}

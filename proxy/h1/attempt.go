@@ -1,0 +1,245 @@
+package h1
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+// watchAfter is how long a member may be silent before the client is watched for
+// leaving. Most answers are there long before.
+const watchAfter = 100 * time.Millisecond
+
+// attempt is one try of an exchange on one member connection.
+type attempt struct {
+	x   *exchange
+	m   *member
+	in  inbox         // what the member sends
+	out *bufio.Writer // to the member
+
+	body       chan struct{} // closed when the body's goroutine has ended; nil without one
+	bodyErr    error         // why it ended early
+	begun      bool          // the final answer's head was given to the client
+	untilClose bool          // only the connection's end ends the client's answer
+	tunnel     bool
+	unwatch    func() // set while the client is watched
+}
+
+// run sends the request and relays the answer. On an error the answer is not
+// whole; failed in exchange.go decides what follows.
+func (a *attempt) run() (after, error) {
+	a.out = borrowWriter(a.m)
+	a.in.open(a)
+	next, clean, err := a.both()
+	clean = a.stopBody() && clean && err == nil && a.in.buffered() == 0 && a.out.Buffered() == 0
+	if a.unwatch != nil {
+		a.unwatch()
+	}
+	a.in.giveBack()
+	returnWriter(a.out)
+	err = a.cause(err)
+	a.x.release(a.m, clean)
+	return next, err
+}
+
+// both is the sending and the answer. clean says that the member connection can
+// be used again.
+func (a *attempt) both() (next after, clean bool, err error) {
+	sendErr := a.send()
+	if errors.Is(sendErr, os.ErrDeadlineExceeded) {
+		return 0, false, fmt.Errorf("send request: %w", sendErr)
+	}
+	// After any other error the member may have answered early and closed.
+	res, err := a.readAnswer()
+	if err != nil {
+		if sendErr != nil {
+			err = fmt.Errorf("send request: %w", sendErr)
+		}
+		return 0, false, err
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		if !a.x.upgrade {
+			return 0, false, errors.New("switched protocols unasked")
+		}
+		return cutOff, false, a.relayTunnel(res)
+	}
+	next, err = a.relay(res)
+	return next, sendErr == nil && !res.Close, err
+}
+
+// send writes the request. A body that was not kept is left to a goroutine of
+// its own, because the answer may begin, and even end, before it.
+func (a *attempt) send() error {
+	x := a.x
+	if err := x.writeHead(a.out, a.m.ep); err != nil {
+		return err
+	}
+	if !x.whole {
+		x.streamed = true
+		a.body = make(chan struct{})
+		go a.sendBody()
+		return nil
+	}
+	if _, err := a.out.Write(x.kept); err != nil {
+		return err
+	}
+	return a.out.Flush()
+}
+
+// sendBody streams the request's body.
+func (a *attempt) sendBody() {
+	defer close(a.body)
+	x := a.x
+	readErr, writeErr := error(nil), error(nil)
+	if x.expect || x.cl.in.buffered() == 0 {
+		writeErr = a.out.Flush()
+	}
+	if writeErr == nil {
+		readErr, writeErr = copyBody(a.out, x.req.Body, x.head.chunked, true)
+	}
+	if readErr == nil && writeErr == nil {
+		if x.head.chunked {
+			writeErr = writeTrailer(a.out, x.req.Trailer)
+		}
+		if writeErr == nil {
+			writeErr = a.out.Flush()
+		}
+	}
+	switch {
+	case readErr != nil:
+		a.bodyErr = clientFault(readErr)
+		a.m.sever(a.bodyErr)
+	case writeErr != nil:
+		// The member may have answered and closed: what it said is still to be
+		// read. Only where it just does not read on is there nothing to wait for.
+		a.bodyErr = fmt.Errorf("send request: %w", writeErr)
+		if errors.Is(writeErr, os.ErrDeadlineExceeded) {
+			a.m.sever(a.bodyErr)
+		}
+	}
+}
+
+// clientFault tells a client that left from one that sends nonsense.
+func clientFault(err error) error {
+	var ne net.Error
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &ne) || errors.Is(err, net.ErrClosed) {
+		return errClientLeft
+	}
+	return bad("the request's body is not valid: " + err.Error())
+}
+
+// stopBody waits for the body's goroutine, which it interrupts if it is still at
+// work, and says whether the body was sent whole.
+func (a *attempt) stopBody() bool {
+	if a.body == nil {
+		return true
+	}
+	if !a.bodySent() {
+		a.m.sever(errClosed)
+		_ = a.x.cl.c.SetReadDeadline(time.Unix(1, 0))
+		<-a.body
+		return false
+	}
+	a.x.whole = a.bodyErr == nil
+	return a.bodyErr == nil
+}
+
+// bodySent says whether the request has left us, for better or worse.
+func (a *attempt) bodySent() bool {
+	if a.body == nil {
+		return true
+	}
+	select {
+	case <-a.body:
+		return true
+	default:
+		return false
+	}
+}
+
+// cause finds what really broke the attempt behind what was noticed first. The
+// body's goroutine has ended.
+func (a *attempt) cause(err error) error {
+	if err == nil || errors.Is(err, errClientLeft) {
+		return err
+	}
+	if why := a.m.severed(); why != nil && !errors.Is(why, errClosed) {
+		return why
+	}
+	if a.bodyErr != nil && !errors.Is(a.bodyErr, errClientLeft) {
+		return a.bodyErr
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the connection ended")
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// readAnswer reads heads until a final one, and relays the others.
+func (a *attempt) readAnswer() (*http.Response, error) {
+	for {
+		raw, err := a.in.head(headLimit)
+		if err != nil {
+			return nil, err
+		}
+		cacheControl := hasField(raw, "cache-control")
+		res, err := http.ReadResponse(a.in.br, a.x.req)
+		if err != nil {
+			return nil, fmt.Errorf("parse answer: %w", err)
+		}
+		if !cacheControl {
+			delete(res.Header, "Cache-Control") // the parser makes one up beside Pragma
+		}
+		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, nil
+		}
+		if err := a.x.relayInterim(res); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Read implements io.Reader for what the member sends. Every wait for the member
+// passes here, so here the client gets all that there is for it, and after a
+// while of silence is watched for leaving.
+func (a *attempt) Read(p []byte) (int, error) {
+	if err := a.x.cl.out.Flush(); err != nil {
+		return 0, errClientLeft
+	}
+	if a.tunnel {
+		return a.m.c.Read(p)
+	}
+	limit := a.x.r.ReadTimeout
+	if a.unwatch == nil {
+		first := watchAfter
+		if limit > 0 && limit <= watchAfter {
+			first = limit
+		}
+		if err := a.m.c.SetReadDeadline(time.Now().Add(first)); err != nil {
+			return 0, err
+		}
+		n, err := a.m.c.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || first == limit {
+			return n, err
+		}
+		a.unwatch = a.x.cl.notifyGone()
+		limit -= min(limit, watchAfter)
+	}
+	deadline := time.Time{}
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	if err := a.m.c.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return a.m.c.Read(p)
+}

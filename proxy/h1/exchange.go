@@ -1,0 +1,239 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+const (
+	// keptLimit is the longest body, in bytes, that is kept for a second member.
+	keptLimit = 64 << 10
+	// keptTotal bounds what is kept for all requests together; above it bodies
+	// are streamed, and not sent twice.
+	keptTotal = 64 << 20
+)
+
+// exchange is one request and its answer.
+type exchange struct {
+	cl   *client
+	r    *Relay
+	req  *http.Request
+	head requestHead
+
+	target   string // in origin form
+	path     string // target without the query
+	expect   bool   // the client may wait to be asked for the body
+	upgrade  bool   // asks for a WebSocket
+	whole    bool   // nothing of the request is left to be read from the client
+	streamed bool   // what is left of the body can't be skipped over
+	kept     []byte
+	answered bool // the client was given a part of an answer
+}
+
+func newExchange(cl *client, req *http.Request, head requestHead) *exchange {
+	x := &exchange{cl: cl, r: cl.r, req: req, head: head}
+	x.target, _ = originForm(req.RequestURI)
+	x.path, _, _ = strings.Cut(x.target, "?")
+	if head.minor == 0 {
+		req.Header.Del("Expect") // RFC 9110 section 10.1.1
+	}
+	x.expect = len(req.Header["Expect"]) > 0
+	x.whole = !head.chunked && head.length <= 0
+	x.upgrade = !x.r.Readonly && x.whole && wantsWebSocket(req, head)
+	return x
+}
+
+// run answers the request: by policy, by ourselves, or by a member.
+func (x *exchange) run(ctx context.Context) after {
+	r, method := x.r, x.req.Method
+	if r.Instance.Seen(strings.Join(x.req.Header["Via"], ",")) {
+		r.Logger.Warn("loop refused", "hint", policy.LoopHint)
+		return x.refuse(http.StatusLoopDetected, "this request has been here before: "+policy.LoopHint)
+	}
+	if r.Readonly && method != http.MethodGet && method != http.MethodHead {
+		return x.refuse(http.StatusNotImplemented, "this proxy is readonly: "+method+" is refused")
+	}
+	if h := r.Local[x.req.URL.Path]; h != nil {
+		return x.local(ctx, h)
+	}
+	if r.CORS != nil && method == http.MethodOptions {
+		return x.reply(http.StatusOK, http.Header{}, nil)
+	}
+	if r.Refuse != nil {
+		if err := r.Refuse(); err != nil {
+			return x.refuse(http.StatusServiceUnavailable, err.Error())
+		}
+	}
+	return x.forward(ctx)
+}
+
+func (x *exchange) refuse(status int, text string) after {
+	x.r.Stats.Refused.Add(1)
+	return x.say(status, text)
+}
+
+// forward sends the request to members until one has answered it. What happens
+// when one fails (law 1 of the design: a write reaches at most one member, at
+// most once; "sent" is any byte given to write()):
+//
+//	sent to it | failed                  | request                     | then
+//	-----------+-------------------------+-----------------------------+---------------------------
+//	nothing    | dial, TLS handshake, or | any                         | the next member; none left:
+//	           | pooled connection ended |                             | 502 with the last cause
+//	anything   | before an answer        | read, body kept or none     | the next member; none left:
+//	           |                         |                             | 502 with the last cause
+//	anything   | before an answer        | read with a body streamed   | 502, not sent again
+//	anything   | before an answer        | anything else               | 502, outcome unknown
+//	anything   | after a 1xx was relayed | any                         | 502, as above, not sent again
+//	anything   | within the answer       | any                         | the client's answer is cut
+//	anything   | the client left         | any                         | the member connection is cut
+//
+// A read is what policy.HTTPRead knows as one. A failure that is the client's
+// says nothing about the member; any other makes the director's probe look.
+func (x *exchange) forward(ctx context.Context) after {
+	x.prepareHeader()
+	if err := x.keepBody(); err != nil {
+		x.r.Stats.Left.Add(1)
+		return cutOff
+	}
+	defer x.dropBody()
+	var tried []*director.Endpoint
+	var last error
+	for {
+		downs := x.r.downs.Load()
+		e, err := x.choose(tried)
+		if err != nil {
+			return x.nobodyLeft(last)
+		}
+		if len(tried) > 0 {
+			x.r.Stats.Retried.Add(1)
+		}
+		m, err := x.r.members.take(ctx, e, x.cl)
+		if x.cl.isOver() {
+			if err == nil {
+				x.release(m, false)
+			}
+			x.r.Stats.Left.Add(1)
+			return cutOff
+		}
+		if err != nil {
+			tried, last = append(tried, e), blame(e, err)
+			continue
+		}
+		if x.r.downs.Load() != downs && !e.Usable() {
+			x.release(m, false) // chosen just before it was condemned
+			continue
+		}
+		a := &attempt{x: x, m: m}
+		next, err := a.run()
+		if err == nil {
+			return next
+		}
+		if next, final := x.failed(a, err); final {
+			return next
+		}
+		tried, last = append(tried, e), blame(e, err)
+	}
+}
+
+// blame names the member and what failed there.
+func blame(e *director.Endpoint, err error) error {
+	var de *director.DialError
+	if errors.As(err, &de) {
+		return fmt.Errorf("%s: %s: %w", e, de.Step, de.Err)
+	}
+	return fmt.Errorf("%s: %w", e, err)
+}
+
+func (x *exchange) choose(tried []*director.Endpoint) (*director.Endpoint, error) {
+	if len(tried) == 0 {
+		return x.cl.session.Endpoint(true)
+	}
+	return x.cl.session.Next(tried)
+}
+
+// failed says what follows a failed attempt: an answer, or, if it is not final,
+// another attempt.
+func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
+	var no *refusal
+	switch {
+	case errors.As(err, &no) && !x.answered:
+		return x.refuse(no.status, no.text), true
+	case errors.Is(err, errClientLeft) || no != nil || x.cl.isOver():
+		x.r.Stats.Left.Add(1)
+		return cutOff, true
+	}
+	a.m.ep.Suspect()
+	read := policy.HTTPRead(x.req.Method, x.path) && !x.upgrade
+	switch {
+	case a.begun:
+		x.r.Stats.Failed.Add(1)
+		x.r.Logger.Warn("answer cut short", "endpoint", a.m.ep.String(), "error", err)
+		if a.untilClose {
+			reset(x.cl.c)
+		}
+		return cutOff, true
+	case !a.m.sent, read && !x.streamed && !x.answered:
+		return 0, false
+	}
+	x.r.Stats.Failed.Add(1)
+	x.r.Logger.Warn("no answer to a request", "endpoint", a.m.ep.String(), "method", x.req.Method, "error", err)
+	text := fmt.Sprintf("outcome unknown: the request was sent to %s, which did not answer: %v", a.m.ep, err)
+	if read {
+		text = fmt.Sprintf("the request was sent to %s, which did not answer, and can't be sent again: %v", a.m.ep, err)
+	}
+	return x.say(http.StatusBadGateway, text), true
+}
+
+// nobodyLeft answers where the request changed nothing: it reached no member,
+// or it is a read.
+func (x *exchange) nobodyLeft(last error) after {
+	x.r.Stats.Failed.Add(1)
+	if last == nil {
+		return x.say(http.StatusServiceUnavailable, "no member of the cluster is known")
+	}
+	x.r.Logger.Warn("no member reached", "method", x.req.Method, "error", last)
+	return x.say(http.StatusBadGateway, fmt.Sprintf("no member answered; the last one tried was %v", last))
+}
+
+// keepBody reads a short body whole, so that it can be sent again. A client that
+// wants to be asked for its body is left to the member.
+func (x *exchange) keepBody() error {
+	n := x.head.length
+	if x.whole || x.head.chunked || n > keptLimit || x.expect {
+		return nil
+	}
+	if x.r.kept.Add(n) > keptTotal {
+		x.r.kept.Add(-n)
+		return nil
+	}
+	x.kept = make([]byte, n)
+	if _, err := io.ReadFull(x.req.Body, x.kept); err != nil {
+		x.dropBody()
+		return err
+	}
+	x.whole = true
+	return nil
+}
+
+func (x *exchange) dropBody() {
+	x.r.kept.Add(-int64(len(x.kept)))
+	x.kept = nil
+}
+
+// release ends the use of a member connection, which is clean or closed.
+func (x *exchange) release(m *member, clean bool) {
+	x.cl.use(nil)
+	if clean {
+		x.r.members.put(m)
+	} else {
+		x.r.members.drop(m)
+	}
+}

@@ -1,0 +1,56 @@
+package h1
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// relayTunnel gives the client a member's 101 and then copies bytes both ways
+// until both sides have ended.
+func (a *attempt) relayTunnel(res *http.Response) error {
+	if a.unwatch != nil { // half a tunnel may stay open
+		a.unwatch()
+		a.unwatch = nil
+	}
+	x, cl := a.x, a.x.cl
+	upgrade := res.Header["Upgrade"]
+	dropHopByHop(res.Header)
+	x.ownCORS(res.Header)
+	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, upgrade
+	a.begun, a.tunnel = true, true
+	if err := a.m.c.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	put(cl.out, x.statusLine(res.Status))
+	_ = res.Header.Write(cl.out)
+	put(cl.out, "\r\n")
+
+	upwards := make(chan struct{})
+	go func() {
+		defer close(upwards)
+		a.tunnelUp()
+	}()
+	// Read flushes what was written before each wait.
+	_, err := io.Copy(onlyWriter{cl.out}, a.in.br)
+	if err == nil {
+		err = cl.out.Flush()
+	}
+	if err != nil || closeWrite(cl.c) != nil {
+		cl.cut()
+	}
+	<-upwards
+	return nil
+}
+
+// tunnelUp copies what the client sends to the member.
+func (a *attempt) tunnelUp() {
+	_, err := io.Copy(a.m, a.x.cl.in.br)
+	if err != nil || closeWrite(a.m.c) != nil {
+		a.m.sever(errClientLeft)
+	}
+}
+
+// onlyWriter hides bufio.Writer's ReadFrom, which would wait for more with bytes
+// still unflushed.
+type onlyWriter struct{ io.Writer }

@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+// state is what the proxy knows of its cluster, replaced as a whole.
+type state struct {
+	view View
+	have bool  // a list was got once
+	err  error // of the last refresh
+	used []Endpoint
+}
+
+// Endpoint is one client URL of the cluster and what the proxy makes of it.
+type Endpoint struct {
+	URL        string `json:"url"`
+	MemberID   string `json:"member_id"` // hex, 16 digits
+	MemberName string `json:"member_name"`
+	Used       bool   `json:"used"`
+	Why        string `json:"why,omitempty"` // why it is not used
+	Healthy    bool   `json:"healthy"`
+}
+
+// follow keeps the list of members up to date: every second while there is
+// none, then at each refresh interval. A failed refresh changes nothing.
+func (s *Server) follow(ctx context.Context) {
+	s.view.Store(&state{err: errors.New("the cluster was not asked yet")})
+	for {
+		view, err := s.Members(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		old := s.view.Load()
+		switch {
+		case err == nil:
+			s.adopt(ctx, view)
+			if !old.have || old.err != nil {
+				s.Logger.Info("following the cluster", "cluster_id", hexID(view.ClusterID), "members", len(view.Members))
+			}
+			s.notify(fmt.Sprintf("STATUS=following cluster %s, %d endpoints", hexID(view.ClusterID), s.director.Size()))
+		case old.have:
+			next := *old
+			next.err = err
+			s.view.Store(&next)
+			s.Logger.Warn("refresh failed, the last list stays", "age", time.Since(old.view.At).Round(time.Second), "error", err)
+			s.notify(fmt.Sprintf("STATUS=list is %v old: %v", time.Since(old.view.At).Round(time.Second), err))
+		default:
+			if old.err == nil || old.err.Error() != err.Error() {
+				s.Logger.Warn("no cluster found yet, trying each second", "error", err)
+			}
+			s.view.Store(&state{err: err})
+			s.notify("STATUS=no cluster found yet: " + err.Error())
+		}
+		wait := s.RefreshInterval
+		if wait <= 0 {
+			wait = DefaultRefreshInterval
+		}
+		if s.director.Size() == 0 {
+			wait = min(wait, retryInterval)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// adopt makes a new list the one that requests go by.
+func (s *Server) adopt(ctx context.Context, view View) {
+	self := policy.Self{Listeners: s.addrs()}
+	next := &state{view: view, have: true}
+	var members []director.Member
+	for _, m := range view.Members {
+		dm := director.Member{ID: m.ID, Name: m.Name}
+		for _, raw := range m.ClientURLs {
+			e := Endpoint{URL: raw, MemberID: hexID(m.ID), MemberName: m.Name}
+			u, err := url.Parse(raw)
+			switch {
+			case m.Learner:
+				e.Why = "learner"
+			case err != nil:
+				e.Why = "the URL can't be read: " + err.Error()
+			case self.Is(ctx, u):
+				e.Why = "it is this proxy's own address"
+				s.Logger.Warn("member advertises this proxy, endpoint dropped",
+					"member", m.Name, "url", raw, "hint", policy.LoopHint)
+			default:
+				e.Used = true
+				dm.ClientURLs = append(dm.ClientURLs, raw)
+			}
+			next.used = append(next.used, e)
+		}
+		if len(m.ClientURLs) == 0 {
+			next.used = append(next.used, Endpoint{MemberID: hexID(m.ID), MemberName: m.Name, Why: "unstarted"})
+		}
+		if len(dm.ClientURLs) > 0 {
+			members = append(members, dm)
+		}
+	}
+	s.director.Update(members)
+	s.view.Store(next)
+}
+
+func (s *Server) addrs() []net.Addr {
+	var out []net.Addr
+	for _, l := range s.listeners {
+		out = append(out, l.Addr())
+	}
+	return out
+}
+
+// refuse says why no request can be served now, or nil.
+func (s *Server) refuse() error {
+	if s.director.Size() > 0 {
+		return nil
+	}
+	st := s.view.Load()
+	if st == nil || !st.have {
+		err := errors.New("starting")
+		if st != nil && st.err != nil {
+			err = st.err
+		}
+		return fmt.Errorf("etcdops: no member of the cluster is known yet: %w", err)
+	}
+	return errors.New("etcdops: the cluster lists no client URL that can be used; see etcdops proxy members")
+}
+
+// localEndpoints answers GET /v2/config/local/proxy as etcd's proxy did.
+func (s *Server) localEndpoints(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET")
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	list := s.director.Available()
+	if list == nil {
+		list = []string{}
+	}
+	body, err := json.Marshal(map[string][]string{"endpoints": list})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8") // etcd's, by sniffing
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// hexID writes an ID as every output of ours does.
+func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }

@@ -1,0 +1,268 @@
+// Package proxy runs the proxy: listeners, the two relays, the membership that
+// they follow, the control socket, and the orderly end.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/h1"
+	"etcdops/proxy/h2"
+	"etcdops/proxy/policy"
+	"etcdops/proxy/socket"
+)
+
+// Defaults; those that etcd's proxy had are etcd's (etcd 3.5, embed/config.go).
+const (
+	DefaultRefreshInterval = 30 * time.Second
+	DefaultDrainTimeout    = 5 * time.Second
+	// retryInterval is the refresh interval while no list is there.
+	retryInterval = time.Second
+)
+
+// Member is one member of the cluster as the cluster itself lists it.
+type Member struct {
+	ID         uint64
+	Name       string // empty: unstarted
+	ClientURLs []string
+	Learner    bool
+}
+
+// View is the cluster at one moment.
+type View struct {
+	ClusterID uint64
+	Members   []Member
+	PeerURLs  []string
+	At        time.Time // when the list was got
+}
+
+// Server is one proxy. Exported fields must be set before Run.
+type Server struct {
+	// DataDir holds our lock and control socket in etcdops/, and the cluster
+	// file in proxy/.
+	DataDir string
+	// WALDir is where a member would have its WAL; empty means DataDir/member/wal.
+	WALDir string
+	// ListenURLs are the client URLs to listen on: http, https, unix, unixs.
+	ListenURLs []url.URL
+	// ListenTLS serves the https URLs; it may be nil where there are none.
+	ListenTLS *tls.Config
+	// MemberTLS is how https members are reached; nil means the system's roots.
+	MemberTLS *tls.Config
+	// Readonly refuses what is not a read.
+	Readonly bool
+	// CORS lists the origins of --cors; nil leaves CORS to the members.
+	CORS []string
+	// Members asks for the cluster's present members.
+	Members func(ctx context.Context) (View, error)
+	// RefreshInterval is the time between two askings; 0 means the default.
+	RefreshInterval time.Duration
+	// FailureWait, DialTimeout, WriteTimeout and ReadTimeout are etcd's
+	// --proxy-failure-wait, --proxy-dial-timeout, --proxy-write-timeout and
+	// --proxy-read-timeout; 0 means none.
+	FailureWait, DialTimeout, WriteTimeout, ReadTimeout time.Duration
+	// DrainTimeout bounds how long requests under way may go on after the end
+	// of Run's context.
+	DrainTimeout time.Duration
+	// RunDir is where the proxy registers itself; empty means nowhere.
+	RunDir string
+	// Control are further paths of the control socket.
+	Control map[string]http.HandlerFunc
+	// Version is what the status names.
+	Version string
+	// Notify tells the service manager our state, as sd_notify(3) words it. If
+	// nil, nobody is told.
+	Notify func(state string)
+	// Logger must be set.
+	Logger *slog.Logger
+
+	director  *director.Director
+	h1        *h1.Relay
+	h1stats   h1.Stats
+	h2        *h2.Relay
+	watcher   *socket.Watcher
+	instance  policy.Instance
+	started   time.Time
+	listeners []*listener
+	view      atomic.Pointer[state]
+	conns     sync.WaitGroup
+}
+
+// Run listens at once and serves until ctx ends; then it drains and returns
+// nil. The end of kill ends it without draining. Errors before it listens are
+// *ListenError, *LockedError, *MemberDataError, or name the file.
+func (s *Server) Run(ctx, kill context.Context) error {
+	s.started = time.Now()
+	s.instance = policy.NewInstance()
+	if err := s.checkDataDir(); err != nil {
+		return err
+	}
+	if err := s.listen(ctx); err != nil {
+		return err
+	}
+	defer s.closeListeners()
+	lock, err := takeLock(s.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if s.watcher, err = socket.NewWatcher(); err != nil {
+		return fmt.Errorf("watch connections: %w", err)
+	}
+	s.build()
+
+	// Everything below lives in runCtx, which ends after the drain.
+	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer stop()
+	tasks.Go(func() { s.watcher.Run(runCtx) })
+	for _, run := range []func(context.Context, chan<- struct{}){s.director.Run, s.h2.Run} {
+		ready := make(chan struct{})
+		tasks.Go(func() { run(runCtx, ready) })
+		<-ready
+	}
+	control, err := s.openControl(runCtx)
+	if err != nil {
+		return err
+	}
+	defer control.close()
+	if s.RunDir != "" {
+		unregister, err := s.register(control.path)
+		if err != nil {
+			s.Logger.Warn("not registered, give --data-dir to the other commands", "error", err)
+		} else {
+			defer unregister()
+		}
+	}
+	follow, stopFollow := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() { s.follow(follow) })
+	defer following.Wait() // before the director ends
+	defer stopFollow()
+
+	connCtx, cutConns := context.WithCancel(runCtx)
+	defer cutConns()
+	var accepting sync.WaitGroup
+	for _, l := range s.listeners {
+		s.Logger.Info("listening", "url", l.url.String(), "address", l.Addr().String())
+		accepting.Go(func() { s.accept(connCtx, l) })
+	}
+	s.notify("READY=1\nSTATUS=looking for the cluster")
+
+	select {
+	case <-ctx.Done():
+		stopFollow()
+		s.drain(kill, cutConns, &accepting)
+	case <-kill.Done():
+	}
+	return nil
+}
+
+// checkDataDir refuses a directory that belongs to a member.
+func (s *Server) checkDataDir() error {
+	wal := s.WALDir
+	if wal == "" {
+		wal = filepath.Join(s.DataDir, "member", "wal")
+	}
+	entries, err := os.ReadDir(wal)
+	switch {
+	case err == nil && len(entries) > 0:
+		return &MemberDataError{wal}
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("look into the data directory: %w", err)
+	}
+	info, err := os.Stat(s.DataDir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("data directory %s is not a directory", s.DataDir)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("look into the data directory: %w", err)
+	}
+	return nil
+}
+
+// MemberDataError says that the data directory holds a member's log.
+type MemberDataError struct{ WAL string }
+
+// Error implements error.
+func (e *MemberDataError) Error() string {
+	return fmt.Sprintf("%s holds the log of an etcd member", e.WAL)
+}
+
+// build wires the parts of the data path.
+func (s *Server) build() {
+	s.director = &director.Director{
+		TLS: s.MemberTLS, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait, Logger: s.Logger,
+	}
+	s.h1 = &h1.Relay{
+		Director: s.director, Instance: s.instance, Readonly: s.Readonly, CORS: s.CORS, Refuse: s.refuse,
+		Local:        map[string]http.HandlerFunc{"/v2/config/local/proxy": s.localEndpoints},
+		WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout, Stats: &s.h1stats, Logger: s.Logger,
+	}
+	s.h2 = &h2.Relay{
+		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse,
+		HTTP1:       func(ctx context.Context, c net.Conn) { s.h1.Serve(ctx, c, nil) },
+		DialTimeout: s.DialTimeout, WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout,
+		Stats: &h2.Stats{}, Logger: s.Logger,
+	}
+	s.director.OnDown = func(e *director.Endpoint) { s.h1.EndpointDown(e); s.h2.EndpointDown(e) }
+	s.director.OnLeft = func(e *director.Endpoint) { s.h1.EndpointLeft(e); s.h2.EndpointLeft(e) }
+}
+
+// cutMessage is what a request still open at the end of the drain is told.
+const cutMessage = "etcdops: the proxy is stopping"
+
+// drain lets what is under way end, up to DrainTimeout.
+func (s *Server) drain(kill context.Context, cutConns func(), accepting *sync.WaitGroup) {
+	s.notify("STOPPING=1\nSTATUS=draining")
+	s.Logger.Info("draining", "timeout", s.DrainTimeout)
+	s.closeListeners()
+	accepting.Wait()
+	s.h1.Drain()
+	s.h2.Drain()
+	done := make(chan struct{})
+	go func() {
+		s.conns.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(s.DrainTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+		return
+	case <-kill.Done():
+		return
+	case <-t.C:
+	}
+	n := s.h2.Cut(cutMessage) + int(s.h1stats.Inflight.Load())
+	s.Logger.Info("drain limit reached", "cut", n)
+	cutConns()
+	s.h1.Close()
+	select {
+	case <-done:
+	case <-kill.Done():
+	case <-time.After(lastWords):
+	}
+}
+
+// lastWords is how long clients get to take the last frames after a cut.
+const lastWords = 500 * time.Millisecond
+
+func (s *Server) notify(state string) {
+	if s.Notify != nil {
+		s.Notify(state)
+	}
+}
