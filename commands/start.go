@@ -166,6 +166,9 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 }
 
 func checkInitialCluster(s *Settings) error {
+	if s.String("initial-cluster") == "" {
+		return nil
+	}
 	_, err := discover.ParseInitialCluster(s.String("initial-cluster"))
 	var bad *discover.BadClusterError
 	if errors.As(err, &bad) {
