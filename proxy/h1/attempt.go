@@ -95,10 +95,8 @@ func (a *attempt) send() error {
 func (a *attempt) sendBody() {
 	defer close(a.body)
 	x := a.x
-	readErr, writeErr := error(nil), error(nil)
-	if x.expect || x.cl.in.buffered() == 0 {
-		writeErr = a.out.Flush()
-	}
+	var readErr error
+	writeErr := a.out.Flush() // the head does not wait for the body
 	if writeErr == nil {
 		readErr, writeErr = copyBody(a.out, x.req.Body, x.head.chunked, true)
 	}

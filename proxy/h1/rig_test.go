@@ -179,6 +179,13 @@ func newRig(t *testing.T, set func(*Relay), urls ...string) *rig {
 	return g
 }
 
+// noMemberConnections says whether the relay has no connection to any member.
+func (g *rig) noMemberConnections() bool {
+	g.relay.members.mu.Lock()
+	defer g.relay.members.mu.Unlock()
+	return len(g.relay.members.shelves) == 0
+}
+
 // conversation is a raw client connection.
 type conversation struct {
 	t *testing.T

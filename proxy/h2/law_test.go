@@ -1,0 +1,231 @@
+package h2
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"etcdops/proxy/director"
+)
+
+// untilData waits for the request's message, so that all of it has arrived.
+func untilData(p *peer, id uint32) {
+	for f := p.next(); f != nil; f = p.next() {
+		if d, ok := f.(*http2.DataFrame); ok && d.StreamID == id && d.StreamEnded() {
+			return
+		}
+	}
+}
+
+func members(list ...*fakeMember) []director.Member {
+	var out []director.Member
+	for i, m := range list {
+		out = append(out, director.Member{ID: uint64(i + 1), Name: fmt.Sprintf("m%d", i+1), ClientURLs: []string{m.url}})
+	}
+	return out
+}
+
+// stickTo returns a client connection that sticks to the first member, because
+// a watch is open there, while the others are in the list as well.
+func stickTo(t *testing.T, r *rig, first *fakeMember, others ...*fakeMember) *testClient {
+	t.Helper()
+	c := dialRig(t, r.addr)
+	c.open(pathWatch, true)
+	waitFor(t, "the watch has arrived", func() bool { return first.count(pathWatch) == 1 })
+	r.director.Update(members(append([]*fakeMember{first}, others...)...))
+	return c
+}
+
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) { // between two looks
+		if time.Now().After(limit) {
+			t.Fatalf("not so after 20 s: %s", what)
+		}
+	}
+}
+
+// TestLawOne walks the table in doc.go: the first member misbehaves, the second
+// is good.
+func TestLawOne(t *testing.T) {
+	drop := func(p *peer, id uint32) { untilData(p, id); p.nc.Close() }
+	refuse := func(p *peer, id uint32) { _ = p.fr.WriteRSTStream(id, http2.ErrCodeRefusedStream) }
+	goAway := func(p *peer, id uint32) {
+		_ = p.fr.WriteGoAway(maxStreamID, http2.ErrCodeNo, nil)
+		_ = p.fr.WriteGoAway(id-1, http2.ErrCodeNo, nil)
+	}
+	begun := func(p *peer, id uint32) {
+		untilData(p, id)
+		p.headers(id, false, ":status", "200", "content-type", "application/grpc")
+		p.data(id, false, make([]byte, 10))
+		p.nc.Close()
+	}
+	graceful := func(p *peer, id uint32) {
+		_ = p.fr.WriteGoAway(maxStreamID, http2.ErrCodeNo, nil)
+		p.answer(id)
+	}
+	reset := func(p *peer, id uint32) { _ = p.fr.WriteRSTStream(id, http2.ErrCodeEnhanceYourCalm) }
+	trailersOnly := func(p *peer, id uint32) {
+		p.headers(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "14", "grpc-message", "etcdserver: no leader")
+	}
+
+	cases := []struct {
+		name   string
+		first  func(p *peer, id uint32)
+		path   string
+		status string // of gRPC; empty: RST_STREAM
+		text   string // in grpc-message
+		second int    // how often the good member got it
+	}{
+		{"read, lost before the answer", drop, pathRange, "0", "", 1},
+		{"write, lost before the answer", drop, pathPut, "14", "outcome unknown", 0},
+		{"read refused", refuse, pathRange, "0", "", 1},
+		{"write refused", refuse, pathPut, "0", "", 1},
+		{"read above the final GOAWAY", goAway, pathRange, "0", "", 1},
+		{"write above the final GOAWAY", goAway, pathPut, "0", "", 1},
+		{"read, lost in the answer", begun, pathRange, "14", "lost member", 0},
+		{"write, lost in the answer", begun, pathPut, "14", "outcome unknown", 0},
+		{"write during a graceful GOAWAY", graceful, pathPut, "0", "", 0},
+		{"write reset by the member", reset, pathPut, "", "", 0},
+		{"the member's own UNAVAILABLE", trailersOnly, pathPut, "14", "etcdserver: no leader", 0},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			bad, good := startMember(t, behave(tc.first)), startMember(t, behave(nil))
+			r := startRig(t, bad.url)
+			c := stickTo(t, r, bad, good)
+			bad.armed.Store(true)
+			o := c.wait(c.open(tc.path, false))
+			switch {
+			case o.gone:
+				t.Fatal("the connection ended")
+			case tc.status == "":
+				if !o.wasRST || o.reset != http2.ErrCodeEnhanceYourCalm {
+					t.Fatalf("got %+v, want the member's RST_STREAM", o)
+				}
+			case o.wasRST, o.fields["grpc-status"] != tc.status, !strings.Contains(o.fields["grpc-message"], tc.text):
+				t.Fatalf("got %+v, want status %s with %q", o, tc.status, tc.text)
+			case o.fields["grpc-message"] == safeToRetry:
+				t.Fatal("a request that was sent is called safe to retry")
+			}
+			if bad.count(tc.path) != 1 || good.count(tc.path) != tc.second {
+				t.Fatalf("members saw %d and %d requests, want 1 and %d", bad.count(tc.path), good.count(tc.path), tc.second)
+			}
+		})
+	}
+}
+
+// A trailers-only answer stays one HEADERS frame with END_STREAM.
+func TestTrailersOnlyStaysOneFrame(t *testing.T) {
+	m := startMember(t, behave(func(p *peer, id uint32) {
+		p.headers(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "3", "grpc-message", "x")
+	}))
+	m.armed.Store(true)
+	c := dialRig(t, startRig(t, m.url).addr)
+	if o := c.wait(c.open(pathPut, false)); o.blocks != 1 || o.data != 0 || o.wasRST || o.fields["grpc-status"] != "3" {
+		t.Fatalf("got %+v", o)
+	}
+}
+
+func TestNobodyLeft(t *testing.T) {
+	dead := freeURL(t)
+	for _, tc := range []struct {
+		name string
+		urls []string
+	}{
+		{"no member is known", nil},
+		{"nobody listens", []string{dead.String()}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := dialRig(t, startRig(t, tc.urls...).addr)
+			o := c.wait(c.open(pathPut, false))
+			if o.fields["grpc-status"] != "14" || o.fields["grpc-message"] != safeToRetry {
+				t.Fatalf("got %+v, want exactly the text that clientv3 retries on", o)
+			}
+		})
+	}
+}
+
+// A member that accepts connections but sends no SETTINGS gets no request.
+func TestNoSettingsNoRequest(t *testing.T) {
+	mute := startMute(t)
+	good := startMember(t, behave(nil))
+	r := startRig(t, mute, good.url)
+	for range 4 { // two of them choose the mute one first
+		c := dialRig(t, r.addr)
+		if o := c.wait(c.open(pathPut, false)); o.fields["grpc-status"] != "0" {
+			t.Fatalf("got %+v", o)
+		}
+	}
+	if good.count(pathPut) != 4 {
+		t.Fatalf("the good member saw %d of 4 writes", good.count(pathPut))
+	}
+}
+
+// What was never given to write may go to another member, a write too.
+func TestUnsentWriteGoesOn(t *testing.T) {
+	stuck := startMember(t, func(m *fakeMember, p *peer) {
+		for fr := p.next(); fr != nil; fr = p.next() {
+			if h, ok := fr.(*http2.MetaHeadersFrame); ok {
+				m.saw(h)
+			}
+			if m.armed.Load() {
+				waitFor(t, "released", func() bool { return !m.armed.Load() })
+				p.nc.Close()
+				return
+			}
+		}
+	})
+	good := startMember(t, behave(nil))
+	r := startRig(t, stuck.url)
+	c := stickTo(t, r, stuck, good)
+	stuck.armed.Store(true)
+	// Fill the way to the member with heads, which no window holds back, until the
+	// kernel takes no more.
+	big := strings.Repeat("x", 15000)
+	sent := int64(1)
+	for !anyPending(r) {
+		if sent++; sent > 4000 {
+			t.Fatal("the kernel took 60 MB")
+		}
+		c.open("/etcdserverpb.Lease/LeaseKeepAlive", true, "token", big)
+		waitFor(t, "the head has reached the relay", func() bool { return r.relay.Stats.Requests.Load() == sent })
+	}
+	id := c.open(pathPut, false)
+	waitFor(t, "the write has reached the relay", func() bool { return r.relay.Stats.Requests.Load() == sent+1 })
+	stuck.armed.Store(false)
+	if o := c.wait(id); o.fields["grpc-status"] != "0" {
+		t.Fatalf("got %+v", o)
+	}
+	if good.count(pathPut) != 1 {
+		t.Fatalf("the good member saw %d writes", good.count(pathPut))
+	}
+}
+
+// anyPending says whether a member connection has frames that were not given to
+// write, and goes on having them: the kernel's buffers grow for a while.
+func anyPending(r *rig) bool {
+	held := func() bool {
+		for _, p := range r.relay.poolList() {
+			for _, m := range p.list() {
+				m.mu.Lock()
+				n := len(m.out)
+				m.mu.Unlock()
+				if n > 0 {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for limit := time.Now().Add(300 * time.Millisecond); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		if !held() {
+			return false
+		}
+	}
+	return true
+}
