@@ -99,7 +99,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		return streamError{id, codeRefusedStream} // nothing of it was sent anywhere
 	}
 	h, ok := parseRequest(fields)
-	if !ok && !tooLarge {
+	if !tooLarge && (!ok || end && h.length > 0) {
 		return streamError{id, codeProtocol}
 	}
 	cc.mu.Lock()
@@ -241,10 +241,7 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 			cc.rd.b.add(cc.conn)
 		}
 		cc.mu.Unlock()
-		if sd != nil {
-			return streamError{id, codeStreamClosed}
-		}
-		return nil // reset a moment ago
+		return streamError{id, codeStreamClosed}
 	}
 	err := sd.received(flow)
 	sd.over = end
@@ -254,6 +251,9 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 	cc.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if !sd.s.counts(len(p), end) {
+		return streamError{id, codeProtocol}
 	}
 	sd.s.more(p, end, &cc.rd.b)
 	if end {

@@ -263,7 +263,7 @@ func (c *conn) stalled(now time.Time) bool {
 		return now.Sub(c.movedAt) >= stallLimit
 	}
 	pending := c.sock.Pending()
-	progress := c.given - uint64(min(uint64(pending), c.given))
+	progress := c.given - min(uint64(pending), c.given)
 	if progress != c.moved || c.queued+len(c.out)+pending <= outLimit {
 		c.moved, c.movedAt = progress, now
 		return false

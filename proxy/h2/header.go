@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
@@ -15,6 +16,7 @@ type requestHead struct {
 	method, scheme, path, authority string
 	contentType                     string
 	via                             []string
+	length                          int64 // content-length; -1 where it is not given
 }
 
 // grpc says whether a member has to get the request by HTTP/2.
@@ -25,6 +27,7 @@ func (h *requestHead) grpc() bool {
 
 // parseRequest checks a request's header list by RFC 9113 sections 8.2 and 8.3.
 func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
+	h.length = -1
 	regular := false
 	seen := map[string]*string{":method": &h.method, ":scheme": &h.scheme, ":path": &h.path, ":authority": &h.authority}
 	for _, f := range fields {
@@ -51,6 +54,12 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 			}
 		case "content-type":
 			h.contentType = f.Value
+		case "content-length":
+			n, err := strconv.ParseUint(f.Value, 10, 63)
+			if err != nil || h.length >= 0 && h.length != int64(n) {
+				return h, false
+			}
+			h.length = int64(n)
 		case "via":
 			h.via = append(h.via, f.Value)
 		case "host":

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -24,13 +23,8 @@ import (
 // startEtcd runs a one-member cluster in this process and returns its client URL.
 func startEtcd(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "etcdops-h2-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg := embed.NewConfig()
-	cfg.Dir = dir
+	cfg.Dir = t.TempDir()
 	cfg.LogLevel = "fatal"
 	cfg.UnsafeNoFsync = true
 	cfg.MaxRequestBytes = 64 << 20

@@ -34,7 +34,8 @@ const safeToRetry = "there is no address available"
 type stream struct {
 	client side
 	path   string
-	read   bool // changes nothing, so a second member may be asked
+	toCome int64 // of the content-length, -1 where none is given; the client's reader's own
+	read   bool  // changes nothing, so a second member may be asked
 
 	// mu orders what goes up: the kept request, then what the client adds.
 	mu        sync.Mutex
@@ -96,6 +97,16 @@ func (s *stream) place(m *memberConn, b *batch) bool {
 	}
 	cc.mu.Unlock()
 	return true
+}
+
+// counts says whether n more bytes, and their end, agree with the content-length
+// (RFC 9113 section 8.1.1).
+func (s *stream) counts(n int, end bool) bool {
+	if s.toCome < 0 {
+		return true
+	}
+	s.toCome -= int64(n)
+	return s.toCome >= 0 && (!end || s.toCome == 0)
 }
 
 // more takes data that the client adds. The bytes are the reader's own.
@@ -307,7 +318,7 @@ func percentEncode(s string) string {
 
 // newStream makes the stream of a checked request head.
 func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
-	s := &stream{path: h.path, read: policy.GRPCRead(h.path), keeping: true, end: end}
+	s := &stream{path: h.path, toCome: h.length, read: policy.GRPCRead(h.path), keeping: true, end: end}
 	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
 	s.head = append(s.head, fields...)
 	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})
