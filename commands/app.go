@@ -22,6 +22,7 @@ const programName = "etcdops"
 // Main runs the command line argv, of which the first is the program's name,
 // and returns the exit code.
 func Main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	//nolint:forbidigo // this is main: its caller does nothing but exit
 	return Run(context.Background(), newEnv(stdin, stdout, stderr), argv)
 }
 

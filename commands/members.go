@@ -94,9 +94,6 @@ func splitList(text string) []string {
 }
 
 func runProxyMembers(ctx context.Context, env *Env, opts membersOptions) error {
-	if err := checkInitialCluster(opts.Settings); err != nil {
-		return err
-	}
 	user, password, err := readUser(env, opts)
 	if err != nil {
 		return err
@@ -130,9 +127,9 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		if err == nil || !noProxyThere(err) {
 			return report, err
 		}
-		return membersBySources(ctx, opts, user, password)
+		return membersBySources(ctx, env, opts, user, password)
 	case opts.Given:
-		return membersBySources(ctx, opts, user, password)
+		return membersBySources(ctx, env, opts, user, password)
 	}
 	running := proxy.Registered(ctx, proxy.RunDirs(env.Getenv))
 	switch {
@@ -150,7 +147,7 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 	case len(running) == 1:
 		return membersByControl(ctx, running[0].Control, user, password)
 	}
-	return membersBySources(ctx, opts, user, password)
+	return membersBySources(ctx, env, opts, user, password)
 }
 
 func noProxyThere(err error) bool {
@@ -235,7 +232,10 @@ func membersByEndpoints(ctx context.Context, opts membersOptions, endpoints []st
 	}, nil
 }
 
-func membersBySources(ctx context.Context, opts membersOptions, user, password string) (*membersReport, error) {
+func membersBySources(ctx context.Context, env *Env, opts membersOptions, user, password string) (*membersReport, error) {
+	if err := checkSources(env, opts.Settings); err != nil {
+		return nil, err
+	}
 	inspector, ids, err := opts.inspector(user, password)
 	if err != nil {
 		return nil, err

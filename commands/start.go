@@ -116,7 +116,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if d["proxy-refresh-interval"] == 0 {
 		return nil, s.Bad("proxy-refresh-interval", "write a time such as 30000 or 30s", "the list has to be refreshed")
 	}
-	if err := checkInitialCluster(s); err != nil {
+	if err := checkSources(env, s); err != nil {
 		return nil, err
 	}
 	if err := checkDataDir(s); err != nil {
@@ -163,6 +163,23 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 		InitialCluster: s.String("initial-cluster"), DataDir: s.String("data-dir"),
 		PeerTLS: ids.Peers, DialTimeout: dialTimeout, Logger: logger,
 	}
+}
+
+// sourceVariables are etcd's other ways to find a cluster. To pass over one that
+// is set could lead to a stranger's cluster.
+var sourceVariables = []string{
+	"ETCD_DISCOVERY", "ETCD_DISCOVERY_SRV", "ETCD_DISCOVERY_TOKEN", "ETCD_DISCOVERY_ENDPOINTS",
+}
+
+// checkSources refuses what says where the cluster is and can't be followed.
+func checkSources(env *Env, s *Settings) error {
+	for _, name := range sourceVariables {
+		if env.Getenv(name) != "" {
+			return usageError("unset "+name+", and name the members' peer URLs with --initial-cluster",
+				"%s is set, but this version finds its cluster by --initial-cluster only", name)
+		}
+	}
+	return checkInitialCluster(s)
 }
 
 func checkInitialCluster(s *Settings) error {

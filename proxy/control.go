@@ -153,7 +153,8 @@ const controlLimit = 16 << 20
 // Get asks for a path and decodes the JSON answer into v. set, if not nil, may
 // add to the request.
 func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Request), v any) error {
-	hc := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+	hc := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			short, done, err := shortPath(c.Path)
 			if err != nil {
@@ -162,7 +163,8 @@ func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Req
 			defer done()
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", short)
-		}}}
+		},
+	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)
 	if err != nil {
 		return err

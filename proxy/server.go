@@ -166,6 +166,10 @@ func (s *Server) Run(ctx, kill context.Context) error {
 	case <-ctx.Done():
 		stopFollow()
 		s.drain(kill, cutConns, &accepting)
+		if kill.Err() == nil {
+			cutConns()
+			s.conns.Wait()
+		}
 	case <-kill.Done():
 	}
 	return nil

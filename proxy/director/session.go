@@ -1,6 +1,9 @@
 package director
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Session ties one client connection to one member, so that the reads of a
 // client follow its own writes. It is safe for concurrent use.
@@ -30,11 +33,16 @@ func (s *Session) Endpoint(quiet bool) (*Endpoint, error) {
 	return s.move(nil)
 }
 
-// Next moves the session to a member that is not in tried. The error is
-// ErrNoEndpoints when there is none; the session then stays where it is.
+// Next moves the session to a member that is not in tried, unless it has moved
+// to one already: the requests of one client that lost their member go on
+// together. The error is ErrNoEndpoints when there is none; the session then
+// stays where it is.
 func (s *Session) Next(tried []*Endpoint) (*Endpoint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ep != nil && s.ep.Usable() && !slices.Contains(tried, s.ep) {
+		return s.ep, nil
+	}
 	return s.move(tried)
 }
 

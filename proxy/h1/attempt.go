@@ -132,29 +132,29 @@ func clientFault(err error) error {
 }
 
 // stopBody waits for the body's goroutine, which it interrupts if it is still at
-// work, and says whether the body was sent whole.
+// work, and says whether the request was sent whole.
 func (a *attempt) stopBody() bool {
 	if a.body == nil {
 		return true
 	}
-	if !a.bodySent() {
+	a.x.whole = a.bodySent()
+	if !a.x.whole {
 		a.m.sever(errClosed)
 		_ = a.x.cl.c.SetReadDeadline(time.Unix(1, 0))
 		<-a.body
-		return false
 	}
-	a.x.whole = a.bodyErr == nil
-	return a.bodyErr == nil
+	return a.x.whole
 }
 
-// bodySent says whether the request has left us, for better or worse.
+// bodySent says whether the request has been read from the client, and sent, to
+// its end.
 func (a *attempt) bodySent() bool {
 	if a.body == nil {
 		return true
 	}
 	select {
 	case <-a.body:
-		return true
+		return a.bodyErr == nil
 	default:
 		return false
 	}

@@ -309,3 +309,22 @@ func TestSlowHeadAndIdleConnection(t *testing.T) {
 		c.ended()
 	})
 }
+
+// What is left of a body must never be read as the next request.
+func TestBodySentOnlyWhereItEndedWell(t *testing.T) {
+	ended := make(chan struct{})
+	close(ended)
+	for name, c := range map[string]struct {
+		a    attempt
+		want bool
+	}{
+		"nothing to stream": {attempt{}, true},
+		"under way":         {attempt{body: make(chan struct{})}, false},
+		"ended well":        {attempt{body: ended}, true},
+		"member broke off":  {attempt{body: ended, bodyErr: io.ErrClosedPipe}, false},
+	} {
+		if got := c.a.bodySent(); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -245,15 +245,19 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 	}
 	err := sd.received(flow)
 	sd.over = end
-	if pad := flow - int64(len(p)); pad > 0 && sd.consumed(pad, false) {
+	back := flow - int64(len(p)) // padding is consumed at once
+	if err == nil && !sd.s.counts(len(p), end) {
+		err = streamError{id, codeProtocol}
+	}
+	if err != nil {
+		back = flow
+	}
+	if back > 0 && sd.consumed(back, false) {
 		cc.rd.b.add(cc.conn)
 	}
 	cc.mu.Unlock()
 	if err != nil {
 		return err
-	}
-	if !sd.s.counts(len(p), end) {
-		return streamError{id, codeProtocol}
 	}
 	sd.s.more(p, end, &cc.rd.b)
 	if end {

@@ -96,8 +96,14 @@ func (r *Relay) check(now time.Time) {
 		}
 	}
 	for _, p := range r.poolList() {
-		for _, m := range p.list() {
+		conns := p.list()
+		for _, m := range conns {
 			m.check(now, r.ReadTimeout)
+		}
+		if p.ep.Left() && len(conns) == 0 {
+			r.mu.Lock()
+			delete(r.pools, p.ep)
+			r.mu.Unlock()
 		}
 	}
 }
@@ -164,11 +170,7 @@ func (r *Relay) EndpointDown(e *director.Endpoint) {
 // EndpointLeft lets the connections to a member that left end with their last
 // streams.
 func (r *Relay) EndpointLeft(e *director.Endpoint) {
-	p := r.pool(e)
-	r.mu.Lock()
-	delete(r.pools, e)
-	r.mu.Unlock()
-	p.leave()
+	r.pool(e).leave()
 }
 
 func (r *Relay) closeAll() {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -14,9 +15,14 @@ import (
 	"etcdops/proxy/policy"
 )
 
-// keepLimit is the size up to which a request is kept for another member, in
-// bytes of data.
-const keepLimit = 64 << 10
+const (
+	// keepLimit is the size up to which a request is kept for another member, in
+	// bytes of data.
+	keepLimit = 64 << 10
+	// keepCap bounds what all requests together keep, in bytes. Beyond it new
+	// ones are not kept, and so not given to a second member.
+	keepCap = 64 << 20
+)
 
 // gRPC status codes that we give ourselves (grpc.io, doc/statuscodes.md).
 const (
@@ -29,6 +35,9 @@ const (
 // safeToRetry is the text by which etcd's clientv3 knows that a write was not
 // sent (client/v3/retry.go, isSafeRetryMutableRPC). It must be exact.
 const safeToRetry = "there is no address available"
+
+// kept is what all streams together keep.
+var kept atomic.Int64
 
 // stream is one request of a client.
 type stream struct {
@@ -126,8 +135,10 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 		return
 	}
 	if s.keeping && !s.answered {
-		if len(s.data)+len(p) <= keepLimit {
+		// Before a member has it, keeping is how it waits: its window bounds it.
+		if s.member == nil || len(s.data)+len(p) <= keepLimit && kept.Load() < keepCap {
 			s.data = append(s.data, p...)
+			kept.Add(int64(len(p)))
 		} else {
 			s.forgetRequest()
 		}
@@ -141,17 +152,22 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 		b.add(m.c)
 	}
 	s.mu.Unlock()
-	s.creditClient(done, b)
+	s.credit(done, done == len(p), b)
 }
 
-func (s *stream) creditClient(n int, b *batch) {
+// creditClient gives window back for bytes that are of no use any more.
+func (s *stream) creditClient(n int, b *batch) { s.credit(n, false, b) }
+
+// credit gives window back to the client; dry says that nothing of the stream
+// is queued towards the member.
+func (s *stream) credit(n int, dry bool, b *batch) {
 	if n == 0 {
 		return
 	}
 	c := s.client.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.client.consumed(int64(n), true) {
+	if s.client.consumed(int64(n), dry) {
 		b.add(c)
 	}
 }
@@ -167,6 +183,7 @@ func (s *stream) held() int {
 
 func (s *stream) forgetRequest() {
 	s.keeping = false
+	kept.Add(-int64(len(s.data)))
 	s.head, s.data = nil, nil
 }
 

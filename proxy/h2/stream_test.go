@@ -317,4 +317,7 @@ func TestManyClientsLeaveNothing(t *testing.T) {
 	if n := granted.Load(); n != 0 {
 		t.Fatalf("%d bytes of window are still granted", n)
 	}
+	if n := kept.Load(); n != 0 {
+		t.Fatalf("%d bytes of requests are still kept", n)
+	}
 }

@@ -29,6 +29,7 @@ type Conn struct {
 	onDrain  func() // called after pending has emptied
 	timeout  time.Duration
 	pending  []byte // what the kernel did not take yet
+	leaving  int    // how much the on-demand writer has in hand
 	spare    []byte
 	writing  bool // the on-demand writer runs
 	closing  bool // close once pending is empty
@@ -93,7 +94,7 @@ func (c *Conn) NonBlocking(timeout time.Duration, onDrain func()) {
 func (c *Conn) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.pending)
+	return len(c.pending) + c.leaving
 }
 
 // Write implements net.Conn. After NonBlocking it takes all of p, always.
@@ -167,10 +168,12 @@ func (c *Conn) drain() {
 		}
 		out := c.pending
 		c.pending, c.spare = c.spare[:0], nil
+		c.leaving = len(out)
 		timeout := c.timeout
 		c.mu.Unlock()
 		err := c.writeAll(out, timeout)
 		c.mu.Lock()
+		c.leaving = 0
 		if cap(out) <= maxSpare {
 			c.spare = out[:0]
 		}
@@ -194,6 +197,10 @@ func (c *Conn) drain() {
 // maxSpare is the largest write buffer that an idle connection keeps, in bytes.
 const maxSpare = 64 << 10
 
+// writePiece is how much is written at once, in bytes: the steps in which Pending
+// falls.
+const writePiece = 64 << 10
+
 // writeAll writes p; the limit counts from the last progress, not from the start.
 func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
 	for len(p) > 0 {
@@ -202,8 +209,11 @@ func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
 				return err
 			}
 		}
-		n, err := c.Conn.Write(p)
+		n, err := c.Conn.Write(p[:min(len(p), writePiece)])
 		p = p[n:]
+		c.mu.Lock()
+		c.leaving -= n
+		c.mu.Unlock()
 		if err != nil && (n == 0 || !errors.Is(err, errTimeout)) {
 			return err
 		}
@@ -227,7 +237,7 @@ func (c *Conn) CloseDrained() error {
 // ReadBorrowed reads once into b, which gets its memory from a shared pool only
 // when there is something to read, and gives it back while b is empty and the
 // wait goes on. An idle connection thus holds no buffer. It returns io.EOF at
-// the end of the stream.
+// the end of the stream and io.ErrShortBuffer where b is full.
 func (c *Conn) ReadBorrowed(b *Buffer) (int, error) {
 	c.takeBuf, c.takeN, c.takeErr = b, 0, nil
 	err := c.raw.Read(c.take)
@@ -241,6 +251,10 @@ func (c *Conn) ReadBorrowed(b *Buffer) (int, error) {
 func (c *Conn) takeRead(fd uintptr) bool {
 	b := c.takeBuf
 	b.borrow()
+	if len(b.free()) == 0 {
+		c.takeErr = io.ErrShortBuffer // a read of nothing would look like the end
+		return true
+	}
 	for {
 		n, err := unix.Read(int(fd), b.free())
 		switch {

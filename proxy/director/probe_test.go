@@ -1,0 +1,149 @@
+package director
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// faulty is a listener for the probe.
+type faulty struct {
+	l      net.Listener
+	silent atomic.Bool // takes questions and does not answer
+	says   atomic.Value
+	conns  atomic.Int64
+}
+
+func newFaulty(t *testing.T) *faulty {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &faulty{l: l}
+	f.says.Store("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f.conns.Add(1)
+			go f.serve(c)
+		}
+	}()
+	return f
+}
+
+func (f *faulty) serve(c net.Conn) {
+	defer c.Close()
+	br := bufio.NewReader(c)
+	for {
+		if _, err := http.ReadRequest(br); err != nil {
+			return
+		}
+		if f.silent.Load() {
+			_, _ = io.Copy(io.Discard, c)
+			return
+		}
+		if _, err := io.WriteString(c, f.says.Load().(string)); err != nil {
+			return
+		}
+	}
+}
+
+func (f *faulty) url() string { return "http://" + f.l.Addr().String() }
+
+func TestProbe(t *testing.T) {
+	t.Run("a silent member is out within 3 s, and comes back", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		down := make(chan *Endpoint, 1)
+		d := newDirector(t, func(d *Director) { d.OnDown = func(e *Endpoint) { down <- e } })
+		d.Update(members(f.url()))
+		e := d.order[0]
+		e.Suspect()
+		eventually(t, "the first probe", func() bool { return f.conns.Load() == 1 })
+		f.silent.Store(true)
+		start := time.Now()
+		select {
+		case got := <-down:
+			if d := time.Since(start); got != e || d > 3500*time.Millisecond { // 3 s, and this machine is busy
+				t.Errorf("took %v", d)
+			}
+		case <-time.After(patience):
+			t.Fatal("not condemned")
+		}
+		if s := d.States()[0]; e.Usable() || s.Healthy || s.Reason == "" {
+			t.Errorf("%+v", s)
+		}
+		f.silent.Store(false)
+		eventually(t, "it is up again", func() bool {
+			e.Suspect()
+			return e.Usable()
+		})
+		if s := d.States()[0]; !s.Healthy || s.Reason != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+	t.Run("a broken connection alone condemns nobody", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		f.says.Store("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		d := newDirector(t, func(d *Director) { d.OnDown = func(*Endpoint) { t.Error("condemned") } })
+		d.Update(members(f.url()))
+		eventually(t, "several probes", func() bool {
+			d.order[0].Suspect()
+			return f.conns.Load() > 5
+		})
+	})
+	t.Run("any answer proves life", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		f.says.Store("\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00") // SETTINGS
+		d := newDirector(t, func(d *Director) { d.OnDown = func(*Endpoint) { t.Error("condemned") } })
+		d.Update(members(f.url()))
+		eventually(t, "several probes", func() bool {
+			d.order[0].Suspect()
+			return f.conns.Load() > 1
+		})
+	})
+	t.Run("a refused connection condemns at once, for the failure wait", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		_ = f.l.Close()
+		d := newDirector(t, func(d *Director) { d.FailureWait = time.Hour })
+		d.Update(members(f.url()))
+		e := d.order[0]
+		e.Suspect()
+		eventually(t, "it is down", func() bool { return !e.Usable() })
+		e.judge(nil)
+		if e.Usable() {
+			t.Error("back before the failure wait is over")
+		}
+		e.judge(errSilent)
+		d.FailureWait = 0
+		e.judge(nil)
+		if !e.Usable() {
+			t.Error("not back after the failure wait")
+		}
+	})
+	t.Run("the probe of a member that left ends", func(t *testing.T) {
+		t.Parallel()
+		f := newFaulty(t)
+		d := newDirector(t, nil)
+		d.Update(members(f.url()))
+		e := d.order[0]
+		d.Update(nil)
+		select {
+		case <-e.stopped:
+		case <-time.After(patience):
+			t.Error("it goes on")
+		}
+	})
+}
