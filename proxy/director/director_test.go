@@ -141,4 +141,3 @@ func TestConnectionsSpreadEvenly(t *testing.T) {
 		}
 	}
 }
-
