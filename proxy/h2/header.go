@@ -29,18 +29,16 @@ func (h *requestHead) grpc() bool {
 func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 	h.length = -1
 	regular := false
-	seen := map[string]*string{":method": &h.method, ":scheme": &h.scheme, ":path": &h.path, ":authority": &h.authority}
 	for _, f := range fields {
 		if !validValue(f.Value) {
 			return h, false
 		}
 		if strings.HasPrefix(f.Name, ":") {
-			into := seen[f.Name]
-			if regular || into == nil {
-				return h, false // unknown, repeated, or behind the others
+			into := h.pseudo(f.Name)
+			if regular || into == nil || *into != "" {
+				return h, false // behind the others, unknown, or repeated
 			}
 			*into = f.Value
-			delete(seen, f.Name)
 			continue
 		}
 		regular = true
@@ -72,6 +70,21 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 		h.scheme != "" && plainText(h.authority) && plainText(h.path) &&
 		(strings.HasPrefix(h.path, "/") || h.path == "*" && h.method == "OPTIONS")
 	return h, ok
+}
+
+// pseudo is where a pseudo-header field of a request belongs, nil for others.
+func (h *requestHead) pseudo(name string) *string {
+	switch name {
+	case ":method":
+		return &h.method
+	case ":scheme":
+		return &h.scheme
+	case ":path":
+		return &h.path
+	case ":authority":
+		return &h.authority
+	}
+	return nil
 }
 
 // validTrailers checks a client's trailers: no pseudo-header may be among them.

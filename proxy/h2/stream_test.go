@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -234,7 +233,9 @@ func TestBridge(t *testing.T) {
 		}
 		_ = err
 	}
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+	var inTheClear http.Protocols
+	inTheClear.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: &inTheClear, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", r.addr)
 	}}
