@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,9 @@ func (s *Server) Run(ctx, kill context.Context) error {
 	for _, l := range s.listeners {
 		s.Logger.Info("listening", "url", l.url.String(), "address", l.Addr().String())
 		accepting.Go(func() { s.accept(connCtx, l) })
+	}
+	if runtime.GOOS != "linux" {
+		s.Logger.Info("not on linux: that a client left is seen later, and an idle client with unread requests is not seen", "os", runtime.GOOS)
 	}
 	s.notify("READY=1\nSTATUS=looking for the cluster")
 
