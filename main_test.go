@@ -14,17 +14,23 @@ import (
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
 
-// TestMain makes this binary etcdops, etcd, etcdctl and the load generator as
-// well: the scenarios need nothing installed.
+// TestMain makes this binary etcdops, etcd, etcdctl and the tools of the
+// scenarios as well: they need nothing installed.
 func TestMain(m *testing.M) {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("TMPDIR") == "" {
 		os.Setenv("TMPDIR", "/dev/shm") // etcd's fsync on a busy disk is the noise in every timing
 	}
 	testscript.Main(m, map[string]func(){
-		"etcdops": func() { os.Exit(commands.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-		"etcd":    func() { etcdmain.Main(os.Args) },
-		"etcdctl": func() { ctlv3.MustStart() },
-		"load":    func() { os.Exit(loadMain(os.Args[1:])) },
+		"etcdops":   func() { os.Exit(commands.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		"etcd":      func() { etcdmain.Main(os.Args) },
+		"etcdctl":   func() { ctlv3.MustStart() },
+		"load":      func() { os.Exit(loadMain(os.Args[1:])) },
+		"http":      func() { os.Exit(httpMain(os.Args[1:])) },
+		"certs":     func() { os.Exit(certsMain(os.Args[1:])) },
+		"forward":   func() { os.Exit(forwardMain(os.Args[1:])) },
+		"notified":  func() { os.Exit(notifiedMain(os.Args[1:])) },
+		"nobody":    func() { os.Exit(nobodyMain(os.Args[1:])) },
+		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 	})
 }
 

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,26 +18,35 @@ import (
 
 // The commands that the scripts have besides testscript's own:
 //
-//	start NAME CMD [ARG...]    runs CMD in the background, its output in $WORK/NAME.log; killed at the end
-//	cluster N [FLAG...]        starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
-//	join NAME IP [FLAG...]     adds a member by $IP1's cluster and starts it, as etcd's documentation has it
-//	signal NAME SIG            sends INT, TERM, KILL, STOP or CONT to what start or cluster started
-//	exited NAME CODE           waits until it has ended and compares the exit code; "signal" for one that a signal ended
-//	until TIME [!] CMD [ARG…]  runs CMD again and again until it succeeds (fails); its output is that of the last run
-//	untillog TIME NAME REGEXP  waits until NAME.log matches
-//	http METHOD URL [BODY]     prints the status line, the headers and the body
+//	start NAME [VAR=VALUE...] CMD [ARG...]  runs CMD in the background, its output in $WORK/NAME.log; killed at the end
+//	again NAME [VAR=VALUE...]               starts once more what has ended, with the same arguments
+//	signal NAME SIG                         sends INT, TERM, KILL, STOP or CONT to it
+//	exited NAME CODE                        waits until it has ended and compares the exit code; "signal" if a signal ended it
+//	cluster N [tls=DIR] [FLAG...]           starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
+//	healthy NAME...                         waits until members of cluster or join are healthy
+//	join NAME IP ENDPOINT [FLAG...]         adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
+//	until TIME [!] CMD [ARG…]               runs CMD again and again until it succeeds (fails); its output is that of the last run
+//	untillog TIME NAME REGEXP [COUNT]       waits until NAME.log matches, COUNT times
+//	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
-// A name that begins with $ is an environment variable, as everywhere.
+// And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
+// notified, nobody, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"start":    cmdStart,
-	"cluster":  cmdCluster,
-	"join":     cmdJoin,
-	"signal":   cmdSignal,
-	"exited":   cmdExited,
-	"until":    cmdUntil,
-	"untillog": cmdUntilLog,
-	"http":     cmdHTTP,
+	"start":     cmdStart,
+	"again":     cmdAgain,
+	"signal":    cmdSignal,
+	"exited":    cmdExited,
+	"cluster":   cmdCluster,
+	"healthy":   cmdHealthy,
+	"join":      cmdJoin,
+	"until":     cmdUntil,
+	"untillog":  cmdUntilLog,
+	"publicdir": cmdPublicDir,
 }
+
+// patience is how long a process may take to become ready or to end on a busy
+// machine.
+const patience = 40 * time.Second
 
 var networks atomic.Uint32
 
@@ -56,9 +60,18 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
-	s := &processes{running: map[string]*process{}}
+	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	s := &processes{environ: slices.Clone(env.Vars), running: map[string]*process{}}
 	env.Values[processesKey{}] = s
-	env.Defer(s.killAll)
+	env.Defer(func() {
+		s.killAll()
+		if race := s.race(); race != "" {
+			env.T().Fatal(race)
+		}
+		if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {
+			env.T().Log(s.tails())
+		}
+	})
 	return os.Mkdir(filepath.Join(env.WorkDir, "run"), 0o700)
 }
 
@@ -66,15 +79,23 @@ type processesKey struct{}
 
 // processes are the background processes of one script.
 type processes struct {
+	environ []string // of each of them; "env" in a script does not reach them
 	mu      sync.Mutex
 	running map[string]*process
 }
 
 type process struct {
+	line []string // VAR=VALUE..., the program and its arguments
+	ip   string   // of a member
+	tls  string   // folder of a member's certificates
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{}
 	err  error
+}
+
+func scriptProcesses(ts *testscript.TestScript) *processes {
+	return ts.Value(processesKey{}).(*processes)
 }
 
 func (s *processes) get(ts *testscript.TestScript, name string) *process {
@@ -96,35 +117,56 @@ func (s *processes) killAll() {
 	}
 }
 
-func scriptProcesses(ts *testscript.TestScript) *processes {
-	return ts.Value(processesKey{}).(*processes)
+// tailLines is how much of a log is shown beside a failure.
+const tailLines = 12
+
+// tails are the last lines of all logs.
+func (s *processes) tails() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var text strings.Builder
+	for name, p := range s.running {
+		log, _ := os.ReadFile(p.log)
+		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+		fmt.Fprintf(&text, "-- %s.log --\n%s\n", name, strings.Join(lines[max(0, len(lines)-tailLines):], "\n"))
+	}
+	return text.String()
+}
+
+// race returns the first report of the race detector in the logs.
+func (s *processes) race() string {
+	for name, p := range s.running {
+		log, _ := os.ReadFile(p.log)
+		if i := strings.Index(string(log), "WARNING: DATA RACE"); i >= 0 {
+			return name + ": " + string(log[i:])
+		}
+	}
+	return ""
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: start NAME CMD [ARG...]")
+		ts.Fatalf("usage: start NAME [VAR=VALUE...] CMD [ARG...]")
 	}
-	startProcess(ts, args[0], args[1], args[2:]...)
+	startProcess(ts, args[0], args[1:])
 }
 
-func startProcess(ts *testscript.TestScript, name, program string, args ...string) {
-	path := program
-	if !strings.Contains(program, "/") {
-		path = lookPath(ts, program)
+func cmdAgain(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: again NAME [VAR=VALUE...]")
 	}
-	logPath := ts.MkAbs(name + ".log")
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	old := scriptProcesses(ts).get(ts, args[0])
+	p := startProcess(ts, args[0], append(args[1:], old.line...))
+	p.ip, p.tls = old.ip, old.tls
+}
+
+func startProcess(ts *testscript.TestScript, name string, line []string) *process {
+	p := &process{line: line, log: ts.MkAbs(name + ".log"), done: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	ts.Check(err)
 	defer log.Close()
-	cmd := exec.Command(path, args...)
-	cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnviron(ts)
-	cmd.Stdout, cmd.Stderr = log, log
-	ts.Check(cmd.Start())
-	p := &process{cmd: cmd, log: logPath, done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		p.err = cmd.Wait()
-	}()
+	p.cmd = command(ts, line)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	s := scriptProcesses(ts)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,12 +174,33 @@ func startProcess(ts *testscript.TestScript, name, program string, args ...strin
 		select {
 		case <-old.done:
 		default:
-			_ = cmd.Process.Kill()
-			<-p.done
 			ts.Fatalf("%s runs already", name)
 		}
 	}
+	ts.Check(p.cmd.Start())
+	go func() {
+		defer close(p.done)
+		p.err = p.cmd.Wait()
+	}()
 	s.running[name] = p
+	return p
+}
+
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+
+// command makes a command of VAR=VALUE..., a program and its arguments.
+func command(ts *testscript.TestScript, line []string) *exec.Cmd {
+	n := 0
+	for n < len(line)-1 && assignment.MatchString(line[n]) {
+		n++
+	}
+	path := line[n]
+	if !strings.Contains(path, "/") {
+		path = lookPath(ts, path)
+	}
+	cmd := exec.Command(path, line[n+1:]...)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), append(slices.Clone(scriptProcesses(ts).environ), line[:n]...)
+	return cmd
 }
 
 func lookPath(ts *testscript.TestScript, program string) string {
@@ -149,130 +212,6 @@ func lookPath(ts *testscript.TestScript, program string) string {
 	}
 	ts.Fatalf("%s is not in PATH", program)
 	return ""
-}
-
-// scriptEnviron is the script's environment. testscript keeps it to itself, so
-// the variables that matter are named here; "env" in a script adds to them by
-// the prefix of what etcd and we read.
-func scriptEnviron(ts *testscript.TestScript) []string {
-	out := []string{}
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if v := ts.Getenv(name); v != "" {
-			out = append(out, name+"="+v)
-		}
-	}
-	for _, name := range []string{
-		"HOME", "PATH", "TMPDIR", "WORK", "XDG_RUNTIME_DIR", "NO_COLOR", "ETCDCTL_DIAL_TIMEOUT", "NOTIFY_SOCKET",
-		"ETCD_NAME", "ETCD_DATA_DIR", "ETCD_CONFIG_FILE", "ETCD_INITIAL_CLUSTER", "ETCD_LISTEN_CLIENT_URLS",
-		"ETCD_PROXY", "ETCD_PROXY_REFRESH_INTERVAL", "ETCD_LISTEN_PEER_URLS", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY",
-	} {
-		if v := ts.Getenv(name); v != "" {
-			out = append(out, name+"="+v)
-		}
-	}
-	return out
-}
-
-func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 {
-		ts.Fatalf("usage: cluster N [FLAG...]")
-	}
-	var n int
-	if _, err := fmt.Sscan(args[0], &n); err != nil || n < 1 || n > 9 {
-		ts.Fatalf("cluster: %q is not a number from 1 to 9", args[0])
-	}
-	var cluster []string
-	for i := 1; i <= n; i++ {
-		cluster = append(cluster, fmt.Sprintf("m%d=http://%s:2380", i, ts.Getenv(fmt.Sprintf("IP%d", i))))
-	}
-	initial := strings.Join(cluster, ",")
-	ts.Setenv("CLUSTER", initial)
-	for i := 1; i <= n; i++ {
-		startMember(ts, fmt.Sprintf("m%d", i), ts.Getenv(fmt.Sprintf("IP%d", i)), initial, "new", args[1:])
-	}
-	for i := 1; i <= n; i++ {
-		waitHealthy(ts, fmt.Sprintf("m%d", i), ts.Getenv(fmt.Sprintf("IP%d", i)))
-	}
-}
-
-func startMember(ts *testscript.TestScript, name, ip, initial, state string, more []string) {
-	args := []string{
-		"--name", name, "--data-dir", name,
-		"--listen-client-urls", "http://" + ip + ":2379", "--advertise-client-urls", "http://" + ip + ":2379",
-		"--listen-peer-urls", "http://" + ip + ":2380", "--initial-advertise-peer-urls", "http://" + ip + ":2380",
-		"--initial-cluster", initial, "--initial-cluster-state", state, "--initial-cluster-token", ts.Name(),
-		"--log-level", "warn", "--unsafe-no-fsync",
-	}
-	startProcess(ts, name, "etcd", append(args, more...)...)
-}
-
-// patience is how long a member may take to become healthy on a busy machine.
-const patience = 40 * time.Second
-
-func waitHealthy(ts *testscript.TestScript, name, ip string) {
-	p := scriptProcesses(ts).get(ts, name)
-	limit := time.Now().Add(patience)
-	for {
-		if body, err := get("http://" + ip + ":2379/health"); err == nil && strings.Contains(body, `"true"`) {
-			return
-		}
-		select {
-		case <-p.done:
-			log, _ := os.ReadFile(p.log)
-			ts.Fatalf("%s ended: %v\n%s", name, p.err, log)
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(limit) {
-			ts.Fatalf("%s is not healthy after %v", name, patience)
-		}
-	}
-}
-
-func get(url string) (string, error) {
-	c := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := c.Get(url)
-	if err != nil {
-		return "", err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return string(body), err
-}
-
-// cmdJoin adds a member. A started cluster refuses for its first 5 seconds
-// ("unhealthy cluster"), so the add is tried again.
-func cmdJoin(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 3 {
-		ts.Fatalf("usage: join NAME IP ENDPOINT [FLAG...]")
-	}
-	name, ip, endpoint := args[0], args[1], args[2]
-	limit := time.Now().Add(patience)
-	for {
-		stdout, stderr, err := runIn(ts, "etcdctl", "--endpoints", endpoint, "member", "add", name, "--peer-urls", "http://"+ip+":2380")
-		if err == nil {
-			m := regexp.MustCompile(`ETCD_INITIAL_CLUSTER="([^"]*)"`).FindStringSubmatch(stdout)
-			if m == nil {
-				ts.Fatalf("member add printed %s", stdout)
-			}
-			startMember(ts, name, ip, m[1], "existing", args[3:])
-			waitHealthy(ts, name, ip)
-			return
-		}
-		if time.Now().After(limit) || !strings.Contains(stderr, "unhealthy cluster") {
-			ts.Fatalf("member add %s: %v %s", name, err, stderr)
-		}
-		time.Sleep(100 * time.Millisecond) // between two tries
-	}
-}
-
-func runIn(ts *testscript.TestScript, program string, args ...string) (stdout, stderr string, err error) {
-	cmd := exec.Command(lookPath(ts, program), args...)
-	cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnviron(ts)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	err = cmd.Run()
-	return out.String(), errOut.String(), err
 }
 
 var signals = map[string]syscall.Signal{
@@ -298,7 +237,8 @@ func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
 	select {
 	case <-p.done:
 	case <-time.After(patience):
-		ts.Fatalf("%s still runs after %v", args[0], patience)
+		log, _ := os.ReadFile(p.log)
+		ts.Fatalf("%s still runs after %v\n%s", args[0], patience, log)
 	}
 	got := fmt.Sprint(p.cmd.ProcessState.ExitCode())
 	if got == "-1" {
@@ -310,85 +250,13 @@ func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: until TIME [!] CMD [ARG...]")
+func cmdPublicDir(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: publicdir VAR")
 	}
-	within, err := time.ParseDuration(args[0])
+	dir, err := os.MkdirTemp("/tmp", "etcdops-script-")
 	ts.Check(err)
-	args = args[1:]
-	wantFail := args[0] == "!"
-	if wantFail {
-		args = args[1:]
-	}
-	for limit := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) { // between two tries
-		stdout, stderr, err := runIn(ts, args[0], args[1:]...)
-		if (err != nil) == wantFail {
-			fmt.Fprint(ts.Stdout(), stdout)
-			fmt.Fprint(ts.Stderr(), stderr)
-			return
-		}
-		if time.Now().After(limit) {
-			ts.Fatalf("not so after %v: %s: %v\n%s%s", within, strings.Join(args, " "), err, stdout, stderr)
-		}
-	}
-}
-
-func cmdUntilLog(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: untillog TIME NAME REGEXP")
-	}
-	within, err := time.ParseDuration(args[0])
-	ts.Check(err)
-	want, err := regexp.Compile(args[2])
-	ts.Check(err)
-	p := scriptProcesses(ts).get(ts, args[1])
-	for limit := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) { // between two looks
-		log, err := os.ReadFile(p.log)
-		ts.Check(err)
-		if want.Match(log) {
-			return
-		}
-		if time.Now().After(limit) {
-			ts.Fatalf("%s.log does not match %s after %v:\n%s", args[1], args[2], within, log)
-		}
-	}
-}
-
-func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 || len(args) > 3 {
-		ts.Fatalf("usage: http METHOD URL [BODY]")
-	}
-	var body io.Reader
-	if len(args) == 3 {
-		body = strings.NewReader(args[2])
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, args[0], args[1], body)
-	ts.Check(err)
-	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	if neg {
-		if err == nil {
-			res.Body.Close()
-			ts.Fatalf("%s %s was answered", args[0], args[1])
-		}
-		return
-	}
-	ts.Check(err)
-	defer res.Body.Close()
-	fmt.Fprintf(ts.Stdout(), "%s\n", res.Status)
-	var names []string
-	for name := range res.Header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintf(ts.Stdout(), "%s: %s\n", name, strings.Join(res.Header[name], ", "))
-	}
-	fmt.Fprintln(ts.Stdout())
-	if _, err := io.Copy(ts.Stdout(), res.Body); err != nil && !errors.Is(err, context.Canceled) {
-		ts.Fatalf("read answer: %v", err)
-	}
-	fmt.Fprintln(ts.Stdout())
+	ts.Defer(func() { _ = os.RemoveAll(dir) })
+	ts.Check(os.Chmod(dir, 0o755))
+	ts.Setenv(args[0], dir)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -261,8 +262,14 @@ func membersBySources(ctx context.Context, env *Env, opts membersOptions, user, 
 // inspector asks members with the TLS files of etcdctl's flags or of the
 // proxy's.
 func (o *membersOptions) inspector(user, password string) (*discover.Inspector, *identities, error) {
-	s := o.Settings.with(map[string]string{
-		"client-cert-file": o.CertFile, "client-key-file": o.KeyFile, "trusted-ca-file": o.CAFile,
+	switch {
+	case o.CertFile != "" && o.KeyFile == "":
+		return nil, nil, usageError("add --key with the key of the certificate", "--cert: there is no --key to it")
+	case o.CertFile == "" && o.KeyFile != "":
+		return nil, nil, usageError("add --cert with the certificate of the key", "--key: there is no --cert to it")
+	}
+	s := o.Settings.with(map[string]ownFlag{
+		"client-cert-file": {"--cert", o.CertFile}, "client-key-file": {"--key", o.KeyFile}, "trusted-ca-file": {"--cacert", o.CAFile},
 	})
 	ids, err := loadIdentities(s, nil, nil)
 	if err != nil {
@@ -272,7 +279,11 @@ func (o *membersOptions) inspector(user, password string) (*discover.Inspector, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return &discover.Inspector{TLS: ids.Members, Username: user, Password: password, DialTimeout: dial}, ids, nil
+	inspector := &discover.Inspector{TLS: ids.Members, Username: user, Password: password, DialTimeout: dial}
+	if len(ids.Members.Certificates) == 0 && ids.Members.RootCAs == nil {
+		inspector.TLS = nil // so that an endpoint without a scheme means http, as to etcdctl
+	}
+	return inspector, ids, nil
 }
 
 // readUser reads the user, and the password from where it is: behind a colon,
@@ -291,8 +302,11 @@ func readUser(env *Env, opts membersOptions) (user, password string, err error) 
 		}
 		defer f.Close()
 		line, err := bufio.NewReader(f).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", "", usageError("name a file that can be read", "--password-file: %v", err)
+		}
 		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return "", "", usageError("write the password into its first line", "--password-file: no password in %s (%v)", opts.PasswordFile, err)
+			return "", "", usageError("write the password into its first line", "--password-file: there is no password in %s", opts.PasswordFile)
 		}
 		return user, line, nil
 	}

@@ -46,6 +46,7 @@ type Settings struct {
 	getenv func(name string) string
 	path   string            // of the config file; empty without one
 	file   map[string]string // what it says, by setting
+	own    map[string]ownFlag
 }
 
 // loadSettings reads the config file, if one is named, and checks every value
@@ -137,6 +138,9 @@ func (s *Settings) IsSet(name string) bool {
 // Where names what the operator has to change: --flag, the variable, or the
 // key and the file.
 func (s *Settings) Where(name string) string {
+	if own := s.own[name]; own.value != "" {
+		return own.name
+	}
 	switch _, origin := s.Lookup(name); origin {
 	case originEnvironment:
 		return variable(name)
@@ -153,12 +157,16 @@ func (s *Settings) Bad(name, hint, problem string, args ...any) error {
 	return usageError(hint, "%s: %s", s.Where(name), fmt.Sprintf(problem, args...))
 }
 
+// ownFlag is a command's own flag that stands for a setting.
+type ownFlag struct{ name, value string }
+
 // with returns settings in which the given values, where not empty, stand as if
-// flags had given them.
-func (s *Settings) with(values map[string]string) *Settings {
+// flags had given them. Errors name the command's own flags.
+func (s *Settings) with(own map[string]ownFlag) *Settings {
 	changed := *s
+	changed.own = own
 	changed.flag = func(name string) (string, bool) {
-		if value := values[name]; value != "" {
+		if value := own[name].value; value != "" {
 			return value, true
 		}
 		return s.flag(name)

@@ -50,7 +50,7 @@ var proxyFlags = []Setting{
 	{Name: "proxy-dial-timeout", Default: defaultDialTimeout, Usage: "`TIME` that a connection to a member may take to be made; 0: no limit"},
 	{Name: "proxy-write-timeout", Default: defaultWriteTimeout, Usage: "`TIME` that one write to a member may take; 0: no limit"},
 	{Name: "proxy-read-timeout", Default: defaultReadTimeout, Usage: "`TIME` that one read from a member may take; 0: no limit, as watches need it"},
-	{Name: "cors", Default: "*", Usage: "`ORIGINS` that browsers may call from, with commas between"},
+	{Name: "cors", Usage: "`ORIGINS` that browsers may call from, with commas between, * for all; if not set, the members decide"},
 }
 
 var tlsFlags = []Setting{

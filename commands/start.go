@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -189,7 +190,7 @@ func checkInitialCluster(s *Settings) error {
 	_, err := discover.ParseInitialCluster(s.String("initial-cluster"))
 	var bad *discover.BadClusterError
 	if errors.As(err, &bad) {
-		return s.Bad("initial-cluster", bad.Hint, "%v", bad)
+		return s.Bad("initial-cluster", bad.Hint, "bad entry %q: %s", bad.Entry, bad.Reason)
 	}
 	return err
 }
@@ -229,6 +230,8 @@ func explainStart(s *Settings, err error) error {
 	switch {
 	case errors.As(err, &listen) && listen.InUse():
 		return fail(ExitFailed, err, "another process listens there: find it with ss -ltnp, or choose another --listen-client-urls")
+	case errors.As(err, &listen) && strings.HasPrefix(listen.URL, "unix"):
+		return fail(ExitFailed, err, "name a path in --listen-client-urls where a socket can be made")
 	case errors.As(err, &listen):
 		return fail(ExitFailed, err, "choose an address of this host in --listen-client-urls")
 	case errors.As(err, &locked):

@@ -17,6 +17,7 @@ type Follower struct {
 
 	mu       sync.Mutex
 	last     Membership // zero until the first good answer
+	flags    string     // the source flags that led to it, for the cluster file
 	pin      uint64
 	pinnedBy string
 	rounds   int
@@ -50,6 +51,7 @@ func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 		if err := s.resolve(ctx); err != nil {
 			return f.last, err
 		}
+		f.flags = s.ledBy()
 	}
 	f.last = s.membership()
 	if f.pin == 0 {
@@ -58,7 +60,7 @@ func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 			f.pinnedBy = s.pinnedBy
 		}
 	}
-	f.last.FileErr = f.file.remember(f.last, f.flags())
+	f.last.FileErr = f.file.remember(f.last, f.flags)
 	last := f.last
 	f.shown.Store(&last)
 	return f.last, nil
@@ -86,12 +88,6 @@ func (f *Follower) nextPeers() []string {
 		return f.last.PeerURLs
 	}
 	return append(voters, others...)
-}
-
-func (f *Follower) flags() string {
-	// The value was parsed before there could be anything to remember.
-	fromFlags, _ := ParseInitialCluster(f.config.InitialCluster)
-	return canonicalFlags(fromFlags)
 }
 
 // StopWriting ends the writing of the cluster file for good. When it returns,

@@ -196,3 +196,29 @@ func TestUnaskablePeerURLsDoNotEmptyTheFile(t *testing.T) {
 		t.Errorf("file has %s", readFile(t, dataDir))
 	}
 }
+
+func TestFollowerByTheLastResort(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	for name, file := range map[string]string{
+		"our own file": fmt.Sprintf(`{"PeerURLs":[%q],"cluster_id":"cdf818194e3a8c32","flags":"initial-cluster=http://old:1"}`, peer.URL),
+		"etcd's file":  fmt.Sprintf(`{"PeerURLs":[%q]}`, peer.URL),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dataDir := t.TempDir()
+			writeFile(t, dataDir, file)
+			config := Config{InitialCluster: cluster(refusingURL(t)), DataDir: dataDir}
+			f := NewFollower(config)
+			refresh(t, f)
+			refresh(t, f)
+			// The file must not come before flags that never led anywhere.
+			resolution, err := New(config).Resolve(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, last := resolution.Sources[0], resolution.Sources[2]
+			if first.Name != SourceInitialCluster || first.State != SourceFailed || last.State != SourceUsed {
+				t.Errorf("got %+v; the file is %s", resolution.Sources, readFile(t, dataDir))
+			}
+		})
+	}
+}

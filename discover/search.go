@@ -125,6 +125,22 @@ func (s *search) outcome(ctx context.Context) error {
 	return fmt.Errorf("%w: %s", ErrNoCluster, strings.Join(fates, " | "))
 }
 
+// ledBy is the canonical form of the source flags that led to the list found.
+// Where the file was the last resort these are not the present ones: it must
+// not come before them at the next start.
+func (s *search) ledBy() string {
+	for i, source := range s.sources {
+		lastResort := i > 0 && source.Name == SourceClusterFile && source.State == SourceUsed
+		switch {
+		case lastResort && s.memory.flags == nil:
+			return "" // etcd's own proxy knew none
+		case lastResort:
+			return *s.memory.flags
+		}
+	}
+	return s.flags
+}
+
 // membership is what the list found says.
 func (s *search) membership() Membership {
 	voters, others := askablePeerURLs(s.found.members)

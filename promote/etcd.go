@@ -99,11 +99,11 @@ func (e *Etcd) Start(ctx context.Context) error {
 	}
 	err := cmd.Start()
 	if inherited != nil {
-		inherited.Close()
+		_ = inherited.Close()
 	}
 	if err != nil {
 		if e.lifeline != nil {
-			e.lifeline.Close()
+			_ = e.lifeline.Close()
 		}
 		return fmt.Errorf("start etcd: %w", err)
 	}
@@ -117,7 +117,7 @@ func (e *Etcd) Start(ctx context.Context) error {
 func (e *Etcd) wait() {
 	err := e.cmd.Wait()
 	if e.lifeline != nil {
-		e.lifeline.Close()
+		_ = e.lifeline.Close()
 	}
 	if !e.stopping.Load() {
 		e.err = e.ended(err)

@@ -1,0 +1,395 @@
+package commands
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// badInput is a command line that must not do anything.
+type badInput struct {
+	line    string   // $URL stands for a client URL that somebody listens on
+	environ []string // NAME=value
+	code    int
+	message string
+	hint    string
+}
+
+// TestBadInput runs each line in a folder that makeBadFolder has filled.
+func TestBadInput(t *testing.T) {
+	for name, test := range badInputs {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			used := makeBadFolder(t)
+			fill := func(text string) string { return strings.ReplaceAll(text, "$URL", used) }
+			before := listFolder(t)
+			env, stdout, stderr := testEnv(test.environ...)
+			code := Run(t.Context(), env, append([]string{programName}, strings.Fields(fill(test.line))...))
+			want := fill("etcdops: " + test.message + "\nhint: " + test.hint + "\n")
+			if code != test.code || stderr.String() != want {
+				t.Errorf("exit code %d, stderr\n%swant %d and\n%s", code, stderr, test.code, want)
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("stdout: %s", stdout)
+			}
+			if after := listFolder(t); after != before {
+				t.Errorf("the folder was\n%sand is\n%s", before, after)
+			}
+		})
+	}
+}
+
+const (
+	urlHint      = "write URLs such as http://127.0.0.1:2379, https://0.0.0.0:2379 or unix:///run/etcd.sock, with commas between"
+	clusterForm  = "write it as name=http://host:2380"
+	startHint    = "run etcdops proxy start --help for its flags and examples"
+	durationHint = "set %s to milliseconds or to a duration, such as 5000 or 5s"
+)
+
+func durationOf(where string) string { return fmt.Sprintf(durationHint, where) }
+
+// badInputs says of each line what is wrong. The last six fail when the proxy
+// starts, all others before.
+var badInputs = map[string]badInput{
+	"url without scheme": {
+		`proxy start --listen-client-urls localhost:2379`, nil, ExitUsage,
+		`--listen-client-urls: "localhost:2379" has no scheme`, urlHint,
+	},
+	"url with another scheme": {
+		`proxy start --listen-client-urls ftp://127.0.0.1:2379`, nil, ExitUsage,
+		`--listen-client-urls: "ftp://127.0.0.1:2379" has none of the schemes http, https, unix`, urlHint,
+	},
+	"url without port": {
+		`proxy start --listen-client-urls http://127.0.0.1`, nil, ExitUsage,
+		`--listen-client-urls: "http://127.0.0.1" has no port`, urlHint,
+	},
+	"url with a path": {
+		`proxy start --listen-client-urls http://127.0.0.1:2379/v3`, nil, ExitUsage,
+		`--listen-client-urls: "http://127.0.0.1:2379/v3" has a path`, urlHint,
+	},
+	"socket without a name": {
+		`proxy start --listen-client-urls unix://`, nil, ExitUsage,
+		`--listen-client-urls: "unix://" names no socket`, urlHint,
+	},
+	"no url": {
+		`proxy start --listen-client-urls ,`, nil, ExitUsage,
+		"--listen-client-urls: there is no URL to listen on", urlHint,
+	},
+	"url in the environment": {
+		`proxy start`, []string{"ETCD_LISTEN_CLIENT_URLS=127.0.0.1"}, ExitUsage,
+		`ETCD_LISTEN_CLIENT_URLS: "127.0.0.1" has no scheme`, urlHint,
+	},
+	"data directory is a file": {
+		`proxy start --data-dir file`, nil, ExitUsage,
+		"--data-dir: file is not a directory", "name a directory, or one that does not exist yet",
+	},
+	"data directory below a file": {
+		`proxy start --data-dir file/p.etcd`, nil, ExitUsage,
+		"--data-dir: can't use file/p.etcd: not a directory", "check the path and the rights with: ls -ld file/p.etcd",
+	},
+	"data directory is a file, discover": {
+		`proxy discover --data-dir file`, nil, ExitUsage,
+		"--data-dir: file is not a directory", "name a directory, or one that does not exist yet",
+	},
+	"unknown flag": {
+		`proxy start --data-dri p.etcd`, nil, ExitUsage,
+		"unknown flag --data-dri for etcdops proxy start", "did you mean --data-dir?",
+	},
+	"unknown flag before the command": {
+		`proxy --data-dir p.etcd start`, nil, ExitUsage,
+		"unknown flag --data-dir for etcdops proxy", "--data-dir belongs to etcdops proxy start: write it behind that",
+	},
+	"unknown flag behind an argument": {
+		`proxy start on --nonsense`, nil, ExitUsage,
+		"unknown flag --nonsense for etcdops proxy start", startHint,
+	},
+	"a word too many": {
+		`proxy start on`, nil, ExitUsage,
+		`etcdops proxy start takes no argument, and there is "on"`, startHint,
+	},
+	"a word too many, members": {
+		`proxy members m1`, nil, ExitUsage,
+		`etcdops proxy members takes no argument, and there is "m1"`, "run etcdops proxy members --help for its flags and examples",
+	},
+	"certificate without key": {
+		`proxy start --cert-file good.pem`, nil, ExitUsage,
+		"--cert-file: there is no --key-file to it", "add --key-file with the key of the certificate",
+	},
+	"key without certificate": {
+		`proxy start --key-file good-key.pem`, nil, ExitUsage,
+		"--key-file: there is no --cert-file to it", "add --cert-file with the certificate of the key",
+	},
+	"certificate that is not there": {
+		`proxy start --cert-file none.pem --key-file good-key.pem`, nil, ExitUsage,
+		"--cert-file: can't read none.pem: no such file or directory", "check the path and the rights with: ls -l none.pem",
+	},
+	"certificate that is none": {
+		`proxy start --cert-file garbage --key-file good-key.pem`, nil, ExitUsage,
+		"--cert-file: tls: failed to find any PEM data in certificate input", "check with: openssl x509 -in garbage -noout -subject, and that the key is its key",
+	},
+	"key of another certificate": {
+		`proxy start --cert-file good.pem --key-file other-key.pem`, nil, ExitUsage,
+		"--cert-file: tls: private key does not match public key", "check with: openssl x509 -in good.pem -noout -subject, and that the key is its key",
+	},
+	"peer certificate without key": {
+		`proxy start --peer-cert-file good.pem`, nil, ExitUsage,
+		"--peer-cert-file: there is no --peer-key-file to it", "add --peer-key-file with the key of the certificate",
+	},
+	"ca that is none": {
+		`proxy start --trusted-ca-file garbage`, nil, ExitUsage,
+		"--trusted-ca-file: there is no certificate in garbage", "give a file with PEM certificates, as from: openssl x509 -in CA -outform PEM",
+	},
+	"peer ca that is not there": {
+		`proxy start --peer-trusted-ca-file none.pem`, nil, ExitUsage,
+		"--peer-trusted-ca-file: can't read none.pem: no such file or directory", "check the path and the rights with: ls -l none.pem",
+	},
+	"https without certificate": {
+		`proxy start --listen-client-urls https://127.0.0.1:2379`, nil, ExitUsage,
+		"--listen-client-urls: https needs a certificate", "add --cert-file and --key-file, or --auto-tls",
+	},
+	"client-cert-auth without ca": {
+		`proxy start --client-cert-auth`, nil, ExitUsage,
+		"--client-cert-auth: there is no CA to check client certificates with", "add --trusted-ca-file with the CA of the client certificates",
+	},
+	"members, certificate without key": {
+		`proxy members --cert good.pem --endpoints $URL`, nil, ExitUsage,
+		"--cert: there is no --key to it", "add --key with the key of the certificate",
+	},
+	"wrong duration": {
+		`proxy start --proxy-failure-wait soon`, nil, ExitUsage,
+		`--proxy-failure-wait: "soon" is not a duration`, durationOf("--proxy-failure-wait"),
+	},
+	"negative duration": {
+		`proxy start --proxy-dial-timeout -5`, nil, ExitUsage,
+		`--proxy-dial-timeout: "-5" is negative`, durationOf("--proxy-dial-timeout"),
+	},
+	"wrong duration in the environment": {
+		`proxy start`, []string{"ETCD_PROXY_READ_TIMEOUT=5 s"}, ExitUsage,
+		`ETCD_PROXY_READ_TIMEOUT: "5 s" is not a duration`, durationOf("ETCD_PROXY_READ_TIMEOUT"),
+	},
+	"no refresh": {
+		`proxy start --proxy-refresh-interval 0`, nil, ExitUsage,
+		"--proxy-refresh-interval: the list has to be refreshed", "write a time such as 30000 or 30s",
+	},
+	"wrong drain time": {
+		`proxy start --drain-timeout 5sec`, nil, ExitUsage,
+		`--drain-timeout: "5sec" is not a duration`, durationOf("--drain-timeout"),
+	},
+	"proxy off": {
+		`proxy start --proxy off`, nil, ExitUsage,
+		`--proxy: "off" is not one of on, readonly`, "write one of: on, readonly",
+	},
+	"proxy mode, nearly": {
+		`proxy start --proxy readnoly`, nil, ExitUsage,
+		`--proxy: "readnoly" is not one of on, readonly`, "did you mean readonly? write one of: on, readonly",
+	},
+	"proxy mode in the environment": {
+		`proxy start`, []string{"ETCD_PROXY=off"}, ExitUsage,
+		`ETCD_PROXY: "off" is not one of on, readonly`, "write one of: on, readonly",
+	},
+	"log level": {
+		`proxy start --log-level loud`, nil, ExitUsage,
+		`--log-level: "loud" is not one of debug, info, warn, error`, "write one of: debug, info, warn, error",
+	},
+	"initial cluster without names": {
+		`proxy start --initial-cluster http://127.0.0.1:2380`, nil, ExitUsage,
+		`--initial-cluster: bad entry "http://127.0.0.1:2380": it has no "=" between a name and a peer URL`, clusterForm,
+	},
+	"initial cluster without scheme": {
+		`proxy start --initial-cluster m1=127.0.0.1:2380`, nil, ExitUsage,
+		`--initial-cluster: bad entry "m1=127.0.0.1:2380": its URL has no scheme: http:// or https:// is missing`, clusterForm,
+	},
+	"initial cluster without port": {
+		`proxy start --initial-cluster m1=http://127.0.0.1`, nil, ExitUsage,
+		`--initial-cluster: bad entry "m1=http://127.0.0.1": its URL has no port`, clusterForm,
+	},
+	"initial cluster with a path": {
+		`proxy discover --initial-cluster m1=http://127.0.0.1:2380/members`, nil, ExitUsage,
+		`--initial-cluster: bad entry "m1=http://127.0.0.1:2380/members": its URL goes on after the port: a peer URL ends there`, clusterForm,
+	},
+	"initial cluster in the environment": {
+		`proxy members`, []string{"ETCD_INITIAL_CLUSTER=m1"}, ExitUsage,
+		`ETCD_INITIAL_CLUSTER: bad entry "m1": it has no "=" between a name and a peer URL`, clusterForm,
+	},
+	"config file that is not there": {
+		`proxy start --config-file none.yml`, nil, ExitUsage,
+		"--config-file: open none.yml: no such file or directory", "name a YAML file that this user can read, with etcd's flag names as keys",
+	},
+	"config file that is no yaml": {
+		`proxy start --config-file garbage`, nil, ExitUsage,
+		"--config-file: garbage: yaml: mapping values are not allowed in this context", `mend the file: one "flag-name: value" a line`,
+	},
+	"config file with an unknown key": {
+		`proxy start --config-file unknown.yml`, nil, ExitUsage,
+		"data-dri in unknown.yml: unknown key", "did you mean data-dir?",
+	},
+	"config file with a wrong value": {
+		`proxy start`, []string{"ETCD_CONFIG_FILE=wrong.yml"}, ExitUsage,
+		`proxy-failure-wait in wrong.yml: "soon" is not a duration`, durationOf("proxy-failure-wait in wrong.yml"),
+	},
+	"output format": {
+		`proxy members -o yaml`, nil, ExitUsage,
+		`-o: "yaml" is not one of table, json, simple`, "write one of: table, json, simple",
+	},
+	"output format, discover": {
+		`proxy discover -o xml`, nil, ExitUsage,
+		`-o: "xml" is not one of table, json, simple`, "write one of: table, json, simple",
+	},
+	"password without user": {
+		`proxy members --password-file password`, nil, ExitUsage,
+		"--password-file: there is no --user to it", "add --user NAME",
+	},
+	"password file that is not there": {
+		`proxy members --user root --password-file none`, nil, ExitUsage,
+		"--password-file: open none: no such file or directory", "check the path and the rights with: ls -l none",
+	},
+	"password file without password": {
+		`proxy members --user root --password-file empty`, nil, ExitUsage,
+		"--password-file: there is no password in empty", "write the password into its first line",
+	},
+	"user without password": {
+		`proxy members --user root`, nil, ExitUsage,
+		"--user: there is no password, and no terminal to ask for it", "add --password-file FILE",
+	},
+	"too many members": {
+		`demo --members 10`, nil, ExitUsage,
+		"--members: 10 is not from 1 to 9", "write --members 3, or another number from 1 to 9",
+	},
+	"no members": {
+		`demo --members 0`, nil, ExitUsage,
+		"--members: 0 is not from 1 to 9", "write --members 3, or another number from 1 to 9",
+	},
+	"members not a number": {
+		`demo --members three`, nil, ExitUsage,
+		`invalid value "three" for flag -members: parse error`, "run etcdops demo --help for its flags and examples",
+	},
+	"folder to keep is not empty": {
+		`demo --keep member`, nil, ExitUsage,
+		"--keep: member is not empty", "name an empty folder, or one that does not exist yet",
+	},
+	"folder to keep is a file": {
+		`demo --keep file`, nil, ExitUsage,
+		"--keep: mkdir file: not a directory", "name a folder that you may write",
+	},
+	"demo url without scheme": {
+		`demo --listen-client-urls localhost:2379`, nil, ExitUsage,
+		`--listen-client-urls: "localhost:2379" has no scheme`, urlHint,
+	},
+	"port in use": {
+		`proxy start --data-dir p.etcd --listen-client-urls $URL`, nil, ExitFailed,
+		"listen on $URL: bind: address already in use", "another process listens there: find it with ss -ltnp, or choose another --listen-client-urls",
+	},
+	"address of another host": {
+		`proxy start --data-dir p.etcd --listen-client-urls http://192.0.2.1:2379`, nil, ExitFailed,
+		"listen on http://192.0.2.1:2379: bind: cannot assign requested address", "choose an address of this host in --listen-client-urls",
+	},
+	"socket that is a file": {
+		`proxy start --data-dir p.etcd --listen-client-urls unix://file`, nil, ExitFailed,
+		"listen on unix://file: file exists and is not a socket", "name a path in --listen-client-urls where a socket can be made",
+	},
+	"data directory of a member": {
+		`proxy start --data-dir member --listen-client-urls http://127.0.0.1:0`, nil, ExitRefused,
+		"member/member/wal holds the log of an etcd member", "this is a member, start etcd there; or give the proxy another --data-dir",
+	},
+	"wal of a member elsewhere": {
+		`proxy start --data-dir p.etcd --wal-dir member/member/wal --listen-client-urls http://127.0.0.1:0`, nil, ExitRefused,
+		"member/member/wal holds the log of an etcd member", "this is a member, start etcd there; or give the proxy another --data-dir",
+	},
+	"foreign lock": {
+		`proxy start --data-dir locked --listen-client-urls http://127.0.0.1:0`, nil, ExitLocked,
+		"data directory locked is in use by process 4711", "one proxy a data directory: stop that process, or give this one another --data-dir",
+	},
+}
+
+// makeBadFolder fills the working directory with what the lines name, and
+// returns a client URL that is in use.
+func makeBadFolder(t *testing.T) (used string) {
+	t.Helper()
+	for path, text := range map[string]string{
+		"file": "", "empty": "\n", "password": "secret\n", "garbage": "no: PEM: nor YAML\n",
+		"unknown.yml": "data-dri: p.etcd\n", "wrong.yml": "proxy-failure-wait: soon\n",
+		"member/member/wal/0000000000000000-0000000000000000.wal": "log",
+		"locked/etcdops/lock": "4711\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeBadCert(t, "good")
+	writeBadCert(t, "other")
+	lock, err := os.Open("locked/etcdops/lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Close() })
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return "http://" + l.Addr().String()
+}
+
+// writeBadCert makes a certificate that signs itself, and its key.
+func writeBadCert(t *testing.T, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{
+		name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + "-key.pem": {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// listFolder describes everything below the working directory.
+func listFolder(t *testing.T) string {
+	t.Helper()
+	var text strings.Builder
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			fmt.Fprintln(&text, path, info.Mode(), info.Size(), info.ModTime().UnixNano())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"etcdops/commands"
+)
+
+// forwardMain is the program "forward" of the scenarios: a TCP forwarder, so
+// that a port can go while the process behind it lives.
+//
+//	forward LISTEN TARGET
+func forwardMain(args []string) int {
+	if len(args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: forward LISTEN TARGET")
+		return 2
+	}
+	l, err := net.Listen("tcp", args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "forward:", err)
+		return 1
+	}
+	fmt.Println("forwarding")
+	for {
+		in, err := l.Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "forward:", err)
+			return 1
+		}
+		go func() {
+			defer in.Close()
+			out, err := net.Dial("tcp", args[1])
+			if err != nil {
+				return
+			}
+			defer out.Close()
+			go func() {
+				_, _ = io.Copy(out, in)
+				_ = out.Close()
+			}()
+			_, _ = io.Copy(in, out)
+		}()
+	}
+}
+
+// notifiedMain is the program "notified" of the scenarios: the service
+// manager's side of sd_notify(3). It prints each message on a line.
+//
+//	notified SOCKET
+func notifiedMain(args []string) int {
+	if len(args) != 1 {
+		fmt.Fprintln(os.Stderr, "usage: notified SOCKET")
+		return 2
+	}
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: args[0], Net: "unixgram"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "notified:", err)
+		return 1
+	}
+	fmt.Println("listening")
+	message := make([]byte, 4096)
+	for {
+		n, err := c.Read(message)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "notified:", err)
+			return 1
+		}
+		fmt.Println(strings.ReplaceAll(string(message[:n]), "\n", "; "))
+	}
+}
+
+// nobodyID is the user and group "nobody" of most systems.
+const nobodyID = 65534
+
+// nobodyMain is the program "nobody" of the scenarios: etcdops as a user
+// without rights. Only root can become one; others are without rights already.
+//
+//	nobody ARG...
+func nobodyMain(args []string) int {
+	if os.Getuid() == 0 {
+		if err := syscall.Setgroups(nil); err != nil {
+			fmt.Fprintln(os.Stderr, "nobody: drop groups:", err)
+			return 1
+		}
+		if err := syscall.Setgid(nobodyID); err != nil {
+			fmt.Fprintln(os.Stderr, "nobody: change group:", err)
+			return 1
+		}
+		if err := syscall.Setuid(nobodyID); err != nil {
+			fmt.Fprintln(os.Stderr, "nobody: change user:", err)
+			return 1
+		}
+	}
+	return commands.Main(append([]string{"etcdops"}, args...), os.Stdin, os.Stdout, os.Stderr)
+}
+
+// processesMain is the program "processes" of the scenarios: it prints the
+// other processes whose command line holds TEXT, and fails where there is none.
+//
+//	processes TEXT
+func processesMain(args []string) int {
+	if len(args) != 1 {
+		fmt.Fprintln(os.Stderr, "usage: processes TEXT")
+		return 2
+	}
+	folders, _ := filepath.Glob("/proc/[0-9]*")
+	found := false
+	for _, dir := range folders {
+		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err != nil || filepath.Base(dir) == strconv.Itoa(os.Getpid()) {
+			continue // it has ended
+		}
+		if text := string(bytes.ReplaceAll(line, []byte{0}, []byte(" "))); strings.Contains(text, args[0]) {
+			fmt.Println(filepath.Base(dir), text)
+			found = true
+		}
+	}
+	if !found {
+		return 1
+	}
+	return 0
+}
