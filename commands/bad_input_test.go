@@ -89,7 +89,9 @@ var badInputs = map[string]badInput{
 		"--listen-client-urls: there is no URL to listen on", urlHint,
 	},
 	"url in the environment": {
-		`proxy start`, []string{"ETCD_LISTEN_CLIENT_URLS=127.0.0.1"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_LISTEN_CLIENT_URLS=127.0.0.1"},
+		ExitUsage,
 		`ETCD_LISTEN_CLIENT_URLS: "127.0.0.1" has no scheme`, urlHint,
 	},
 	"data directory is a file": {
@@ -177,7 +179,9 @@ var badInputs = map[string]badInput{
 		`--proxy-dial-timeout: "-5" is negative`, durationOf("--proxy-dial-timeout"),
 	},
 	"wrong duration in the environment": {
-		`proxy start`, []string{"ETCD_PROXY_READ_TIMEOUT=5 s"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_PROXY_READ_TIMEOUT=5 s"},
+		ExitUsage,
 		`ETCD_PROXY_READ_TIMEOUT: "5 s" is not a duration`, durationOf("ETCD_PROXY_READ_TIMEOUT"),
 	},
 	"no refresh": {
@@ -197,7 +201,9 @@ var badInputs = map[string]badInput{
 		`--proxy: "readnoly" is not one of on, readonly`, "did you mean readonly? write one of: on, readonly",
 	},
 	"proxy mode in the environment": {
-		`proxy start`, []string{"ETCD_PROXY=off"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_PROXY=off"},
+		ExitUsage,
 		`ETCD_PROXY: "off" is not one of on, readonly`, "write one of: on, readonly",
 	},
 	"log level": {
@@ -221,7 +227,9 @@ var badInputs = map[string]badInput{
 		`--initial-cluster: bad entry "m1=http://127.0.0.1:2380/members": its URL goes on after the port: a peer URL ends there`, clusterForm,
 	},
 	"initial cluster in the environment": {
-		`proxy members`, []string{"ETCD_INITIAL_CLUSTER=m1"}, ExitUsage,
+		`proxy members`,
+		[]string{"ETCD_INITIAL_CLUSTER=m1"},
+		ExitUsage,
 		`ETCD_INITIAL_CLUSTER: bad entry "m1": it has no "=" between a name and a peer URL`, clusterForm,
 	},
 	"config file that is not there": {
@@ -237,7 +245,9 @@ var badInputs = map[string]badInput{
 		"data-dri in unknown.yml: unknown key", "did you mean data-dir?",
 	},
 	"config file with a wrong value": {
-		`proxy start`, []string{"ETCD_CONFIG_FILE=wrong.yml"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_CONFIG_FILE=wrong.yml"},
+		ExitUsage,
 		`proxy-failure-wait in wrong.yml: "soon" is not a duration`, durationOf("proxy-failure-wait in wrong.yml"),
 	},
 	"output format": {

@@ -331,7 +331,7 @@ func (d *demo) paste() {
 	}
 	w := d.env.Stdout
 	fmt.Fprintf(w, "\n# write and read by JSON (keys and values are base64)\n")
-	fmt.Fprintf(w, "curl -s %s/v3/kv/put -d '{\"key\":\"Zm9v\",\"value\":\"YmFy\"}'; curl -s %s/v3/kv/range -d '{\"key\":\"Zm9v\"}'\n", d.url, d.url)
+	fmt.Fprintf(w, "curl -s %s/v3/kv/put -d '{\"key\":\"Zm9v\",\"value\":\"YmFy\"}'; echo; curl -s %s/v3/kv/range -d '{\"key\":\"Zm9v\"}'; echo\n", d.url, d.url)
 	if path, err := exec.LookPath("etcdctl"); err == nil {
 		fmt.Fprintf(w, "# write and read by gRPC\n%s --endpoints %s put foo bar; %s --endpoints %s get foo\n", path, d.url, path, d.url)
 	}

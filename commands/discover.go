@@ -45,7 +45,7 @@ Examples:
 
 func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error {
 	s := opts.Settings
-	if err := checkSources(env, s); err != nil {
+	if err := checkSources(s); err != nil {
 		return err
 	}
 	if err := checkDataDir(s); err != nil {

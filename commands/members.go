@@ -128,9 +128,9 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		if err == nil || !noProxyThere(err) {
 			return report, err
 		}
-		return membersBySources(ctx, env, opts, user, password)
+		return membersBySources(ctx, opts, user, password)
 	case opts.Given:
-		return membersBySources(ctx, env, opts, user, password)
+		return membersBySources(ctx, opts, user, password)
 	}
 	running := proxy.Registered(ctx, proxy.RunDirs(env.Getenv))
 	switch {
@@ -148,7 +148,7 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 	case len(running) == 1:
 		return membersByControl(ctx, running[0].Control, user, password)
 	}
-	return membersBySources(ctx, env, opts, user, password)
+	return membersBySources(ctx, opts, user, password)
 }
 
 func noProxyThere(err error) bool {
@@ -204,10 +204,14 @@ func markUsed(members []discover.MemberStatus, endpoints []proxy.Endpoint) {
 			if e.MemberID != m.ID {
 				continue
 			}
-			if e.Used && e.Healthy {
+			switch {
+			case e.Used && e.Healthy:
 				m.Used = true
-			}
-			if e.Why != "" {
+			case e.Used && m.Reason != "": // which says the same at greater length
+				why = append(why, "left out by the probe")
+			case e.Used:
+				why = append(why, "left out by the probe: "+e.Why)
+			default:
 				why = append(why, strings.TrimSpace(e.URL+" "+e.Why))
 			}
 		}
@@ -233,8 +237,8 @@ func membersByEndpoints(ctx context.Context, opts membersOptions, endpoints []st
 	}, nil
 }
 
-func membersBySources(ctx context.Context, env *Env, opts membersOptions, user, password string) (*membersReport, error) {
-	if err := checkSources(env, opts.Settings); err != nil {
+func membersBySources(ctx context.Context, opts membersOptions, user, password string) (*membersReport, error) {
+	if err := checkSources(opts.Settings); err != nil {
 		return nil, err
 	}
 	inspector, ids, err := opts.inspector(user, password)

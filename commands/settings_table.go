@@ -21,7 +21,17 @@ const (
 // proxySettings is the flag table of proxy start: etcd's proxy flags, ours,
 // and the flags of a member, which mean nothing to a proxy.
 func proxySettings() []Setting {
-	return slices.Concat(proxyFlags, tlsFlags, ownFlags, memberFlags())
+	settings := slices.Concat(proxyFlags, tlsFlags, ownFlags, memberFlags())
+	for _, name := range otherSources {
+		settings = append(settings, Setting{Name: name, Ignored: true})
+	}
+	return settings
+}
+
+// otherSources are etcd's other ways to find a cluster. They are read in order
+// to be refused.
+var otherSources = []string{
+	"discovery", "discovery-srv", "discovery-srv-name", "discovery-token", "discovery-endpoints", "discovery-proxy",
 }
 
 // sourceSettings are the proxy's flags that say where the cluster is and how to
@@ -113,7 +123,7 @@ var memberSwitches = []string{
 // memberValues are etcd's flags that need a value.
 var memberValues = []string{
 	"advertise-client-urls", "auth-token", "auth-token-ttl", "auto-compaction-mode", "auto-compaction-retention",
-	"backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost", "cipher-suites",
+	"backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost", "cipher-suites", "discovery-fallback",
 	"election-timeout", "experimental-bootstrap-defrag-threshold-megabytes", "experimental-compact-hash-check-time",
 	"experimental-compaction-batch-limit", "experimental-compaction-sleep-interval", "experimental-corrupt-check-time",
 	"experimental-distributed-tracing-address", "experimental-distributed-tracing-instance-id",

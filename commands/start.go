@@ -117,7 +117,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if d["proxy-refresh-interval"] == 0 {
 		return nil, s.Bad("proxy-refresh-interval", "write a time such as 30000 or 30s", "the list has to be refreshed")
 	}
-	if err := checkSources(env, s); err != nil {
+	if err := checkSources(s); err != nil {
 		return nil, err
 	}
 	if err := checkDataDir(s); err != nil {
@@ -166,18 +166,13 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 	}
 }
 
-// sourceVariables are etcd's other ways to find a cluster. To pass over one that
-// is set could lead to a stranger's cluster.
-var sourceVariables = []string{
-	"ETCD_DISCOVERY", "ETCD_DISCOVERY_SRV", "ETCD_DISCOVERY_TOKEN", "ETCD_DISCOVERY_ENDPOINTS",
-}
-
-// checkSources refuses what says where the cluster is and can't be followed.
-func checkSources(env *Env, s *Settings) error {
-	for _, name := range sourceVariables {
-		if env.Getenv(name) != "" {
-			return usageError("unset "+name+", and name the members' peer URLs with --initial-cluster",
-				"%s is set, but this version finds its cluster by --initial-cluster only", name)
+// checkSources refuses what says where the cluster is and can't be followed: to
+// pass over it could lead to a stranger's cluster.
+func checkSources(s *Settings) error {
+	for _, name := range otherSources {
+		if s.String(name) != "" {
+			return s.Bad(name, "leave it out, and name the members' peer URLs with --initial-cluster",
+				"this version finds its cluster by --initial-cluster only")
 		}
 	}
 	return checkInitialCluster(s)

@@ -31,8 +31,9 @@ type Director struct {
 	// FailureWait is how long a condemned member stays out at least; then the
 	// first good probe brings it back.
 	FailureWait time.Duration
-	// OnDown is called when the probe condemns an endpoint, OnLeft when an
-	// endpoint leaves the list. Both may be nil and must not block.
+	// OnDown is called when the probe has condemned an endpoint and another is
+	// usable, OnLeft when an endpoint leaves the list. Both may be nil and must
+	// not block.
 	OnDown, OnLeft func(*Endpoint)
 	// Logger must be set.
 	Logger *slog.Logger

@@ -45,6 +45,8 @@ type Endpoint struct {
 	load     atomic.Int64 // client connections that stick to it
 	left     atomic.Bool  // no longer a client URL of the cluster
 	down     atomic.Bool  // condemned by the probe
+	heard    atomic.Int64 // when it last said something, unix milliseconds
+	cut      bool         // OnDown was called; the probe's own
 	state    probeState
 	suspect  chan struct{} // asks for a probe now
 	stopped  chan struct{} // the probe has ended
@@ -168,6 +170,10 @@ func (e *Endpoint) Suspect() {
 	default:
 	}
 }
+
+// Heard notes that the member has sent bytes, at a time in unix milliseconds: it
+// lives, and the probe believes that even where it got no answer itself.
+func (e *Endpoint) Heard(at int64) { e.heard.Store(at) }
 
 // Usable says whether new requests may go there: it is in the list and the
 // probe has not condemned it.

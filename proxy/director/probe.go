@@ -59,6 +59,7 @@ func (e *Endpoint) probe(ctx context.Context) {
 		case <-t.C:
 		case <-e.suspect:
 		}
+		began := time.Now()
 		err := p.ask(ctx, e, probeAnswer)
 		if err != nil && ctx.Err() == nil {
 			p.close()
@@ -67,27 +68,38 @@ func (e *Endpoint) probe(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		e.judge(err)
+		e.judge(err, began)
 		t.Reset(probeInterval)
 	}
 }
 
-// judge turns a probe's result into health. A condemned member comes back with
-// the first good probe after the failure wait.
-func (e *Endpoint) judge(err error) {
-	switch down := e.down.Load(); {
+// judge turns a probe's result into health. began is when the probe did: a
+// member that has said anything since is alive, however busy. A condemned one
+// comes back with the first good probe after the failure wait.
+func (e *Endpoint) judge(err error, began time.Time) {
+	if errors.Is(err, errSilent) && e.heard.Load() > began.UnixMilli() {
+		err = nil
+	}
+	down := e.down.Load()
+	switch {
 	case err != nil && !down:
 		e.state.set(err.Error())
 		e.down.Store(true)
 		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
-		if e.d.OnDown != nil {
-			e.d.OnDown(e)
-		}
 	case err == nil && down:
 		if _, since := e.state.get(); time.Since(since) >= e.d.FailureWait {
 			e.state.set("")
 			e.down.Store(false)
+			e.cut = false
 			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
+		}
+		return
+	}
+	// What is under way there is cut only if it has somewhere else to go.
+	if err != nil && !e.cut && e.d.anyUsable() {
+		e.cut = true
+		if e.d.OnDown != nil {
+			e.d.OnDown(e)
 		}
 	}
 }
@@ -110,7 +122,7 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 		if err != nil {
 			var de *DialError
 			if errors.As(err, &de) && errors.Is(err, context.DeadlineExceeded) {
-				return fmt.Errorf("%s: no connection within %v", de.Step, wait)
+				return fmt.Errorf("%s: %w within %v", de.Step, errSilent, wait)
 			}
 			return err
 		}

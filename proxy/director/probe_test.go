@@ -59,14 +59,29 @@ func (f *faulty) serve(c net.Conn) {
 
 func (f *faulty) url() string { return "http://" + f.l.Addr().String() }
 
+func find(d *Director, url string) *Endpoint {
+	for _, e := range d.order {
+		if e.URL == url {
+			return e
+		}
+	}
+	return nil
+}
+
+// still ends an endpoint's probe, so that the test alone judges.
+func still(e *Endpoint) {
+	e.endProbe()
+	<-e.stopped
+}
+
 func TestProbe(t *testing.T) {
 	t.Run("a silent member is out within 3 s, and comes back", func(t *testing.T) {
 		t.Parallel()
 		f := newFaulty(t)
 		down := make(chan *Endpoint, 1)
 		d := newDirector(t, func(d *Director) { d.OnDown = func(e *Endpoint) { down <- e } })
-		d.Update(members(f.url()))
-		e := d.order[0]
+		d.Update(members(f.url(), newFaulty(t).url()))
+		e := find(d, f.url())
 		e.Suspect()
 		eventually(t, "the first probe", func() bool { return f.conns.Load() == 1 })
 		f.silent.Store(true)
@@ -79,16 +94,16 @@ func TestProbe(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("not condemned")
 		}
-		if s := d.States()[0]; e.Usable() || s.Healthy || s.Reason == "" {
-			t.Errorf("%+v", s)
+		if reason, _ := e.state.get(); e.Usable() || reason == "" {
+			t.Errorf("usable %v, reason %q", e.Usable(), reason)
 		}
 		f.silent.Store(false)
 		eventually(t, "it is up again", func() bool {
 			e.Suspect()
 			return e.Usable()
 		})
-		if s := d.States()[0]; !s.Healthy || s.Reason != "" {
-			t.Errorf("%+v", s)
+		if reason, _ := e.state.get(); reason != "" {
+			t.Errorf("reason %q", reason)
 		}
 	})
 	t.Run("a broken connection alone condemns nobody", func(t *testing.T) {
@@ -122,15 +137,58 @@ func TestProbe(t *testing.T) {
 		e := d.order[0]
 		e.Suspect()
 		eventually(t, "it is down", func() bool { return !e.Usable() })
-		e.judge(nil)
+		still(e)
+		e.judge(nil, time.Now())
 		if e.Usable() {
 			t.Error("back before the failure wait is over")
 		}
-		e.judge(errSilent)
+		e.judge(errSilent, time.Now())
 		d.FailureWait = 0
-		e.judge(nil)
+		e.judge(nil, time.Now())
 		if !e.Usable() {
 			t.Error("not back after the failure wait")
+		}
+	})
+	t.Run("a busy member that sends bytes is alive", func(t *testing.T) {
+		t.Parallel()
+		d := newDirector(t, nil)
+		d.Update(members("http://127.0.0.1:1", "http://127.0.0.1:2"))
+		e := d.order[0]
+		still(e)
+		e.down.Store(false)
+		began := time.Now()
+		e.Heard(began.Add(time.Second).UnixMilli())
+		e.judge(errSilent, began)
+		if !e.Usable() {
+			t.Error("condemned although it had sent something since")
+		}
+		e.judge(errSilent, began.Add(2*time.Second))
+		if e.Usable() {
+			t.Error("what it sent before the probe counts")
+		}
+	})
+	t.Run("nothing is cut where there is nowhere else to go", func(t *testing.T) {
+		t.Parallel()
+		cut := 0
+		d := newDirector(t, func(d *Director) { d.OnDown = func(*Endpoint) { cut++ } })
+		d.Update(members("http://127.0.0.1:1", "http://127.0.0.1:2"))
+		a, b := d.order[0], d.order[1]
+		for _, e := range []*Endpoint{a, b} {
+			still(e)
+			e.cut = false
+		}
+		cut = 0
+		b.down.Store(true)
+		a.down.Store(false)
+		a.judge(errSilent, time.Now())
+		if a.Usable() || cut != 0 {
+			t.Errorf("usable %v, cut %d times", a.Usable(), cut)
+		}
+		b.down.Store(false)
+		a.judge(errSilent, time.Now())
+		a.judge(errSilent, time.Now())
+		if cut != 1 {
+			t.Errorf("cut %d times when the other was back", cut)
 		}
 	})
 	t.Run("the probe of a member that left ends", func(t *testing.T) {

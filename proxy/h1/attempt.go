@@ -210,6 +210,14 @@ func (a *attempt) readAnswer() (*http.Response, error) {
 // passes here, so here the client gets all that there is for it, and after a
 // while of silence is watched for leaving.
 func (a *attempt) Read(p []byte) (int, error) {
+	n, err := a.read(p)
+	if n > 0 {
+		a.m.ep.Heard(time.Now().UnixMilli())
+	}
+	return n, err
+}
+
+func (a *attempt) read(p []byte) (int, error) {
 	if err := a.x.cl.out.Flush(); err != nil {
 		return 0, errClientLeft
 	}

@@ -91,7 +91,11 @@ func (rd *reader) run() error {
 		if err := rd.fill(); err != nil {
 			return err
 		}
-		rd.c.lastRead.Store(time.Now().UnixMilli())
+		now := time.Now().UnixMilli()
+		rd.c.lastRead.Store(now)
+		if m := rd.c.member; m != nil {
+			m.ep.Heard(now)
+		}
 	}
 }
 

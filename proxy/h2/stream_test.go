@@ -89,7 +89,7 @@ func TestStoppedMemberIsLeft(t *testing.T) {
 func TestStalledReaderHarmsNobody(t *testing.T) {
 	r := startRig(t, startEtcd(t))
 	good := newClient(t, r.addr)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	value := strings.Repeat("v", 1<<20)
 	for i := range 24 {
@@ -125,7 +125,9 @@ func TestStalledReaderHarmsNobody(t *testing.T) {
 		}
 		slowest = max(slowest, time.Since(began))
 	}
-	if slowest > 2*time.Second {
+	// A freeze lasts until the stalled client is closed, after stallLimit; less is
+	// the machine.
+	if slowest > stallLimit/2 {
 		t.Fatalf("a neighbour waited %v", slowest)
 	}
 	// Law 9: what the stalled ones hold is bounded by windows, not by what they

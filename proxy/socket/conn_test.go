@@ -48,20 +48,6 @@ func pair(t *testing.T, network string, w *Watcher) (*Conn, net.Conn) {
 	return c, far
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	limit := time.After(patience)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-limit:
-			t.Fatalf("never: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func waitFor[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
