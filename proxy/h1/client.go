@@ -137,7 +137,7 @@ func (cl *client) readRequest() (*http.Request, requestHead, error) {
 	if err := cl.c.SetReadDeadline(time.Now().Add(cl.r.HeadTimeout)); err != nil {
 		return nil, none, err
 	}
-	raw, err := cl.in.head(headLimit)
+	raw, err := cl.in.head()
 	switch {
 	case errors.Is(err, errHeadTooLong):
 		return nil, none, &refusal{http.StatusRequestHeaderFieldsTooLarge, "the request's head is longer than 64 KiB"}

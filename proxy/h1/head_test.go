@@ -128,7 +128,7 @@ func TestInboxHead(t *testing.T) {
 				var b inbox
 				b.open(src)
 				defer b.giveBack()
-				head, err := b.head(headLimit)
+				head, err := b.head()
 				if !errors.Is(err, c.err) || string(head) != c.head {
 					t.Fatalf("%.40q, %v", head, err)
 				}
@@ -162,7 +162,7 @@ func FuzzHead(f *testing.F) {
 		var b inbox
 		b.open(bytes.NewReader(raw))
 		defer b.giveBack()
-		seen, err := b.head(headLimit)
+		seen, err := b.head()
 		if err != nil {
 			return
 		}

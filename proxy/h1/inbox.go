@@ -78,20 +78,20 @@ func (b *inbox) buffered() int {
 // head waits for a whole head and shows it without taking it. Empty lines
 // before it are skipped (RFC 9112 section 2.2). The bytes are valid until the
 // next read. At the end of the stream the error is io.EOF, even in mid-head.
-func (b *inbox) head(limit int) ([]byte, error) {
+func (b *inbox) head() ([]byte, error) {
 	from, skipped := 0, 0
 	for {
 		have, _ := b.br.Peek(b.br.Buffered())
 		if from == 0 && bytes.HasPrefix(have, []byte("\r\n")) {
-			if skipped += 2; skipped > limit {
+			if skipped += 2; skipped > headLimit {
 				return nil, errHeadTooLong
 			}
 			_, _ = b.br.Discard(2)
 			continue
 		}
-		if end := headEnd(have, from); end > 0 && end <= limit {
+		if end := headEnd(have, from); end > 0 && end <= headLimit {
 			return have[:end], nil
-		} else if end > limit || len(have) >= limit {
+		} else if end > headLimit || len(have) >= headLimit {
 			return nil, errHeadTooLong
 		}
 		from = max(0, len(have)-3) // the empty line may have begun

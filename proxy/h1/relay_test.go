@@ -99,11 +99,18 @@ func TestPipelinedClientIsServedInOrder(t *testing.T) {
 	for i := range 300 { // more than one read brings
 		fmt.Fprintf(&all, "\r\nPOST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\n%0300d", i, i)
 	}
-	go c.send(all.String())
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c.Conn, all.String())
+		sent <- err
+	}()
 	for i := range 300 {
 		if _, body := c.whole("POST"); body != fmt.Sprintf("/%d", i) {
 			t.Fatalf("answer %d is %q", i, body)
 		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
 	}
 	if p.hits.Load() != 300 {
 		t.Errorf("%d hits", p.hits.Load())
