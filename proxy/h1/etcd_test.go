@@ -45,7 +45,7 @@ func TestRealEtcd(t *testing.T) {
 	watch := g.dial(t)
 	watch.send(jsonCall("/v3/watch", `{"create_request":{"key":"YQ=="}}`))
 	events := json.NewDecoder(watch.head("POST").Body)
-	next := func() (m struct {
+	type message struct {
 		Result struct {
 			Created bool `json:"created"`
 			Events  []struct {
@@ -54,7 +54,8 @@ func TestRealEtcd(t *testing.T) {
 				} `json:"kv"`
 			} `json:"events"`
 		} `json:"result"`
-	}) {
+	}
+	next := func() (m message) {
 		if err := events.Decode(&m); err != nil {
 			t.Fatal(err)
 		}
