@@ -102,10 +102,15 @@ func membersOf(t *testing.T, etcd *embed.Etcd) []Member {
 	return resolution.Members
 }
 
+// patient waits as long as a busy machine needs for what is bound to come.
+func patient() *Inspector {
+	return &Inspector{Timeout: 30 * time.Second, DialTimeout: 15 * time.Second}
+}
+
 func TestInspectRealMember(t *testing.T) {
 	etcd := startEtcd(t, "http")
 	members := membersOf(t, etcd)
-	row := (&Inspector{}).Inspect(t.Context(), members)[0]
+	row := patient().Inspect(t.Context(), members)[0]
 	if row.Status != MemberHealthy || !row.Leader || row.Role != RoleVoter || row.Version != version.Version ||
 		row.DBSize <= 0 || row.RaftTerm == 0 || row.RaftIndex == 0 || !row.Used || row.Reason != "" || row.NeedsUser {
 		t.Errorf("got %+v", row)
@@ -116,7 +121,7 @@ func TestInspectRealMember(t *testing.T) {
 
 	t.Run("list from its client port", func(t *testing.T) {
 		endpoints := []string{refusingURL(t), hostOf(t, clientURLOf(etcd))}
-		clusterID, listed, err := (&Inspector{}).List(t.Context(), endpoints)
+		clusterID, listed, err := patient().List(t.Context(), endpoints)
 		if err != nil || clusterID != uint64(etcd.Server.Cluster().ID()) || len(listed) != 1 || listed[0].ID != members[0].ID {
 			t.Errorf("got %x, %+v, %v", clusterID, listed, err)
 		}
@@ -124,14 +129,14 @@ func TestInspectRealMember(t *testing.T) {
 	t.Run("the second of its client URLs answers", func(t *testing.T) {
 		m := members[0]
 		m.ClientURLs = []string{refusingURL(t), m.ClientURLs[0]}
-		if row := (&Inspector{}).Inspect(t.Context(), []Member{m})[0]; row.Status != MemberHealthy {
+		if row := patient().Inspect(t.Context(), []Member{m})[0]; row.Status != MemberHealthy {
 			t.Errorf("got %+v", row)
 		}
 	})
 	t.Run("another member answers at its client URL", func(t *testing.T) {
 		m := members[0]
 		m.ID++
-		row := (&Inspector{}).Inspect(t.Context(), []Member{m})[0]
+		row := patient().Inspect(t.Context(), []Member{m})[0]
 		if row.Status != MemberUnreachable || !strings.Contains(row.Reason, "advertise-client-urls") || row.Leader {
 			t.Errorf("got %+v", row)
 		}
@@ -143,7 +148,7 @@ func TestInspectLearner(t *testing.T) {
 	startLearner(t, etcd)
 	var rows []MemberStatus
 	until(t, func() bool {
-		rows = (&Inspector{}).Inspect(t.Context(), membersOf(t, etcd))
+		rows = patient().Inspect(t.Context(), membersOf(t, etcd))
 		healthy, _ := AllHealthy(rows)
 		return healthy
 	})
@@ -158,7 +163,8 @@ func TestInspectOverTLS(t *testing.T) {
 	members := membersOf(t, etcd)
 	inTheClear := members[0]
 	inTheClear.ClientURLs = []string{"http://" + hostOf(t, clientURLOf(etcd))}
-	trusting := &Inspector{TLS: &tls.Config{InsecureSkipVerify: true}, Timeout: time.Second}
+	trusting := patient()
+	trusting.TLS = &tls.Config{InsecureSkipVerify: true}
 	for _, test := range []struct {
 		name      string
 		inspector *Inspector
@@ -167,8 +173,8 @@ func TestInspectOverTLS(t *testing.T) {
 		reason    string
 	}{
 		{"trusted", trusting, members[0], MemberHealthy, ""},
-		{"unknown authority", &Inspector{}, members[0], MemberUnreachable, "certificate signed by unknown authority"},
-		{"http to the TLS port", trusting, inTheClear, MemberUnreachable, "TLS"},
+		{"unknown authority", patient(), members[0], MemberUnreachable, "certificate signed by unknown authority"},
+		{"http to the TLS port", &Inspector{TLS: trusting.TLS, Timeout: time.Second}, inTheClear, MemberUnreachable, "TLS"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			row := test.inspector.Inspect(t.Context(), []Member{test.member})[0]
@@ -205,7 +211,7 @@ func TestInspectWithoutQuorum(t *testing.T) {
 	if healthy, _ := AllHealthy(rows); healthy {
 		t.Error("a cluster without quorum is healthy")
 	}
-	if _, listed, err := inspector.List(t.Context(), []string{clientURLOf(etcd)}); err != nil || len(listed) != 2 {
+	if _, listed, err := patient().List(t.Context(), []string{clientURLOf(etcd)}); err != nil || len(listed) != 2 {
 		t.Errorf("listed %+v, %v", listed, err)
 	}
 }
@@ -238,6 +244,7 @@ func TestInspectWithAuthOn(t *testing.T) {
 		{"wrong password", Inspector{Username: "root", Password: "guess"}, true, "authentication failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			test.inspector.Timeout, test.inspector.DialTimeout = patient().Timeout, patient().DialTimeout
 			rows := test.inspector.Inspect(t.Context(), members)
 			row := rows[0]
 			if row.Status != MemberHealthy || row.NeedsUser != test.needsUser || !strings.Contains(row.Reason, test.reason) {
@@ -301,7 +308,7 @@ func TestListSaysTheCauseForEachEndpoint(t *testing.T) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
-	if _, _, err := (&Inspector{}).List(t.Context(), nil); err == nil {
+	if _, _, err := patient().List(t.Context(), nil); err == nil {
 		t.Error("no error without endpoints")
 	}
 }
