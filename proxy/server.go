@@ -257,13 +257,13 @@ func (s *Server) drain(kill context.Context, cutConns func(), accepting *sync.Wa
 	}
 	n := s.h2.Cut(cutMessage) + int(s.h1stats.Inflight.Load())
 	s.Logger.Info("drain limit reached", "cut", n)
-	cutConns()
-	s.h1.Close()
 	select {
 	case <-done:
 	case <-kill.Done():
 	case <-time.After(lastWords):
 	}
+	cutConns()
+	s.h1.Close()
 }
 
 // lastWords is how long clients get to take the last frames after a cut.

@@ -2,8 +2,13 @@ package h2
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -23,11 +28,29 @@ type clientConn struct {
 	up      *memberConn // the member connection of the last request; the reader's own
 	ctx     context.Context
 
+	searching atomic.Int64 // requests that look for a member
+
 	// under conn.mu
-	lastID   uint32
-	draining bool // the first GOAWAY was sent
-	final    bool // the second one too
+	lastID   uint32 // the last stream that is served
+	maxID    uint32 // the last one that the client opened
+	draining bool   // the first GOAWAY was sent
+	final    bool   // the second one too
+	resets   [rememberedResets]uint32
+	nResets  int
 }
+
+// rememberedResets is how many streams that we reset are remembered: what a
+// client sent before it knew is ignored (RFC 9113 section 5.1).
+const rememberedResets = 128
+
+// noteReset remembers a stream that we reset; mu is held.
+func (cc *clientConn) noteReset(id uint32) {
+	cc.resets[cc.nResets%rememberedResets] = id
+	cc.nResets++
+}
+
+// wasReset says whether we reset a stream not long ago; mu is held.
+func (cc *clientConn) wasReset(id uint32) bool { return slices.Contains(cc.resets[:], id) }
 
 func (r *Relay) newClient(ctx context.Context, nc net.Conn, first []byte) *clientConn {
 	c := newConn(r, nc, clientWindow)
@@ -51,7 +74,12 @@ func (cc *clientConn) serve() error {
 	var b batch
 	cc.flush(&b)
 	err := cc.rd.run()
-	cc.finish()
+	var ce connError
+	if errors.As(err, &ce) {
+		cc.finish() // with the GOAWAY that says why
+	} else {
+		cc.close()
+	}
 	cc.mu.Lock()
 	var open []*stream
 	for _, sd := range cc.streams {
@@ -66,37 +94,51 @@ func (cc *clientConn) serve() error {
 	}
 	b.flush()
 	cc.session.Close()
+	if ce.reason != "" {
+		_ = cc.sock.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, cc.sock.Conn)
+	}
 	return err
 }
+
+// lingerTime is how long a client that broke the protocol may take to read why.
+const lingerTime = time.Second
 
 func (cc *clientConn) known(id uint32) bool {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	return id%2 == 1 && id <= cc.lastID
+	return id%2 == 1 && id <= cc.maxID
 }
 
 func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLarge bool) error {
 	cc.mu.Lock()
-	sd := cc.streams[id]
+	sd, streams := cc.streams[id], len(cc.streams)
+	var err error
 	switch {
 	case sd != nil:
 		cc.mu.Unlock()
 		return cc.onTrailers(sd, fields, end)
 	case id%2 == 0:
+		err = connError{codeProtocol, "a client's stream id must be odd"}
+	case id <= cc.maxID && cc.wasReset(id):
 		cc.mu.Unlock()
-		return connError{codeProtocol, "a client's stream id must be odd"}
-	case id <= cc.lastID:
-		cc.mu.Unlock()
-		return connError{codeStreamClosed, "HEADERS on a closed stream"}
-	case cc.final:
-		cc.mu.Unlock()
-		return streamError{id, codeRefusedStream} // above our last id: not processed
+		return nil // it was on its way
+	case id <= cc.maxID:
+		err = connError{codeStreamClosed, "HEADERS on a closed stream"}
+	case cc.final || cc.closed:
+		err = streamError{id, codeRefusedStream} // above our last id: not processed
+		cc.maxID = id
+		cc.noteReset(id)
+	case streams >= maxClientStreams:
+		err = streamError{id, codeRefusedStream} // nothing of it was sent anywhere
+		cc.noteReset(id)
+		fallthrough
+	default:
+		cc.lastID, cc.maxID = id, id
 	}
-	cc.lastID = id
-	streams := len(cc.streams)
 	cc.mu.Unlock()
-	if streams >= maxClientStreams {
-		return streamError{id, codeRefusedStream} // nothing of it was sent anywhere
+	if err != nil {
+		return err
 	}
 	h, ok := parseRequest(fields)
 	if !tooLarge && (!ok || end && h.length > 0) {
@@ -166,16 +208,19 @@ func (cc *clientConn) refuse(s *stream, status int, message string) {
 // own, because dialling takes time and the reader must go on.
 func (cc *clientConn) find(s *stream) {
 	cc.r.tasks.Add(1)
+	searching := cc.searching.Add(1)
 	go func() {
 		defer cc.r.tasks.Done()
+		defer cc.searching.Add(-1)
 		var b batch
-		cc.search(s, &b)
+		if searching > maxClientStreams { // requests that were reset while they searched count too
+			s.unplaced(errNoSlot, &b)
+		} else {
+			cc.search(s, &b)
+		}
 		b.flush()
 	}()
 }
-
-// placeTries is how often a request looks for a free slot at one member.
-const placeTries = 8
 
 func (cc *clientConn) search(s *stream, b *batch) {
 	for {
@@ -193,15 +238,13 @@ func (cc *clientConn) search(s *stream, b *batch) {
 			s.unplaced(err, b)
 			return
 		}
-		for range placeTries {
+		for err == nil {
 			var up *memberConn
-			if up, err = cc.r.pool(ep).get(cc.ctx); err != nil {
-				break
-			}
-			if s.place(up, b) {
+			if up, err = cc.r.pool(ep).get(cc.ctx); err == nil && s.place(up, b) {
 				return
 			}
-			err = errNoSlot // taken by others between the look and the placing
+			// Where others took the slot between the look and the placing, the pool
+			// has more, until it says no.
 		}
 		s.mu.Lock()
 		s.tried, s.lastErr = append(s.tried, ep), err
@@ -240,7 +283,11 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 		if cc.refill(flow) {
 			cc.rd.b.add(cc.conn)
 		}
+		ours := sd == nil && cc.wasReset(id)
 		cc.mu.Unlock()
+		if ours {
+			return nil // it was on its way
+		}
 		return streamError{id, codeStreamClosed}
 	}
 	err := sd.received(flow)

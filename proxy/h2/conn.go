@@ -47,7 +47,8 @@ type conn struct {
 	out      []byte // frames not yet given to write
 	spare    []byte
 	flushing bool
-	closed   bool
+	ending   bool       // nothing more is to be said: the connection ends when out has left
+	closed   bool       // nothing more can be said
 	drained  *sync.Cond // of mu: out has shrunk, or the connection has ended
 	appended uint64     // bytes of frames ever made
 	given    uint64     // bytes of frames ever given to write
@@ -175,8 +176,8 @@ func (b *batch) flush() {
 // more, the socket calls onDrain later.
 func (c *conn) flush(b *batch) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.flushing {
+		c.mu.Unlock()
 		return
 	}
 	c.flushing = true
@@ -185,31 +186,46 @@ func (c *conn) flush(b *batch) {
 		if len(c.out) == 0 || c.sock.Pending() > 0 {
 			break
 		}
-		out := c.out
-		c.out, c.spare = c.spare[:0], nil
-		c.given += uint64(len(out))
-		credits := c.credits
-		c.credits = nil
-		c.drained.Broadcast()
-		c.mu.Unlock()
-
-		_, err := c.nc.Write(out)
-		for _, cr := range credits {
-			cr.apply(b)
-		}
-
-		c.mu.Lock()
-		if cap(out) <= 2*outTarget {
-			c.spare = out[:0]
-		}
-		if c.credits == nil {
-			c.credits = credits[:0]
-		}
-		if err != nil {
-			c.closeLocked()
-		}
+		c.writeOut(b)
 	}
 	c.flushing = false
+	if c.ending && !c.closed && len(c.out) == 0 && c.sock.Pending() == 0 {
+		c.shutWrite()
+	}
+	var late []credit
+	if c.closed { // bytes that will never be written are of no use any more
+		late, c.credits = c.credits, nil
+	}
+	c.mu.Unlock()
+	for _, cr := range late {
+		cr.apply(b)
+	}
+}
+
+// writeOut gives the output to write and then the credit of what was in it. mu
+// is held, but not meanwhile.
+func (c *conn) writeOut(b *batch) {
+	out, credits := c.out, c.credits
+	c.out, c.spare, c.credits = c.spare[:0], nil, nil
+	c.given += uint64(len(out))
+	c.drained.Broadcast()
+	c.mu.Unlock()
+
+	_, err := c.nc.Write(out)
+	for _, cr := range credits {
+		cr.apply(b)
+	}
+
+	c.mu.Lock()
+	if cap(out) <= 2*outTarget {
+		c.spare = out[:0]
+	}
+	if c.credits == nil {
+		c.credits = credits[:0]
+	}
+	if err != nil {
+		c.closeLocked()
+	}
 }
 
 // close ends the connection at once. Its reader notices and cleans up.
@@ -220,27 +236,33 @@ func (c *conn) close() {
 }
 
 func (c *conn) closeLocked() {
-	if !c.closed {
-		c.closed = true
-		c.drained.Broadcast()
-		_ = c.nc.Close()
-	}
+	c.closed = true
+	c.drained.Broadcast()
+	_ = c.nc.Close()
 }
 
-// finish ends the connection after what was written has left.
+// finish ends the connection after what was written has left. It closes our
+// side only: the reader goes on until the peer has closed its own, because
+// closing on bytes of the peer's that are unread or under way would destroy
+// what it has not read yet.
 func (c *conn) finish() {
-	var b batch
-	c.flush(&b)
-	b.flush()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.closed, c.movedAt = true, time.Now()
-		c.drained.Broadcast()
-		if t, ok := c.nc.(*tls.Conn); ok {
-			_ = t.CloseWrite()
-		}
-		_ = c.sock.CloseDrained()
+	if !c.ending {
+		c.ending, c.movedAt = true, time.Now()
+	}
+	c.mu.Unlock()
+	c.onDrain()
+}
+
+// shutWrite closes our side; all that was written is with the kernel. mu is held.
+func (c *conn) shutWrite() {
+	c.closed = true
+	c.drained.Broadcast()
+	if t, ok := c.nc.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	}
+	if w, ok := c.sock.Conn.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {
+		_ = c.nc.Close()
 	}
 }
 
@@ -254,17 +276,14 @@ func (c *conn) waitDrained() {
 	}
 }
 
-// stalled says whether more than outLimit waits for the peer and nothing of it
-// has moved for stallLimit.
+// stalled says whether more than outLimit waits for the peer, or the connection
+// is to end, and nothing has moved for stallLimit.
 func (c *conn) stalled(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed { // it waits for its last bytes to leave
-		return now.Sub(c.movedAt) >= stallLimit
-	}
 	pending := c.sock.Pending()
 	progress := c.given - min(uint64(pending), c.given)
-	if progress != c.moved || c.queued+len(c.out)+pending <= outLimit {
+	if progress != c.moved || !c.ending && c.queued+len(c.out)+pending <= outLimit {
 		c.moved, c.movedAt = progress, now
 		return false
 	}

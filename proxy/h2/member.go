@@ -99,6 +99,7 @@ func (m *memberConn) serve() {
 	for _, sd := range lost {
 		sd.s.lost(sd, sd.s.mark < given, m.err, &m.rd.b)
 	}
+	m.rd.b.add(m.conn) // for the credits that it still has
 	m.rd.b.flush()
 }
 
@@ -125,6 +126,13 @@ func (m *memberConn) admit() bool {
 	return !m.closed && !m.goaway && int64(len(m.streams)) < m.maxStreams && len(m.out) < outLimit
 }
 
+// offersStreams says whether the member lets us open streams at all.
+func (m *memberConn) offersStreams() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.maxStreams > 0
+}
+
 // takeID gives the next stream id; mu is held.
 func (m *memberConn) takeID() uint32 {
 	id := m.nextID
@@ -146,10 +154,10 @@ func (m *memberConn) streamGone() {
 
 // retire lets the connection take no new streams and end with its last one.
 func (m *memberConn) retire() {
-	m.open.Store(false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.goaway = true
+	m.open.Store(false)
 	if len(m.streams) == 0 {
 		m.closeLocked()
 	}
@@ -274,7 +282,7 @@ func (m *memberConn) onReset(id uint32, code errCode) error {
 		sd.s.lost(sd, false, errors.New("stream refused"), &m.rd.b)
 		return nil
 	}
-	sd.s.creditClient(sd.waiting(), &m.rd.b)
+	sd.s.creditClient(sd.uncredited(), &m.rd.b)
 	s := sd.s
 	if !s.answer(sd) {
 		return nil
@@ -290,10 +298,9 @@ func (m *memberConn) onReset(id uint32, code errCode) error {
 // onGoAway stops new streams. grpc-go's first GOAWAY names 2^31-1 and says
 // nothing about what was processed; the streams above a lower one were not.
 func (m *memberConn) onGoAway(last uint32, code errCode, debug string) {
-	m.open.Store(false)
-	m.pool.remove(m)
 	m.mu.Lock()
 	m.goaway = true
+	m.open.Store(false) // it stays in the pool, so that it is watched to its end
 	var above []*side
 	if last < maxStreamID {
 		for id, sd := range m.streams {

@@ -43,11 +43,12 @@ func (p *pool) pick() *memberConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var best *memberConn
-	least := 0
+	least, usable := 0, 0
 	for _, m := range p.conns {
 		if !m.usable() {
 			continue
 		}
+		usable++
 		m.mu.Lock()
 		n, free := len(m.streams), m.admit()
 		m.mu.Unlock()
@@ -55,7 +56,7 @@ func (p *pool) pick() *memberConn {
 			best, least = m, n
 		}
 	}
-	if best != nil && least > 0 && len(p.conns) < runtime.GOMAXPROCS(0) {
+	if best != nil && least > 0 && usable < runtime.GOMAXPROCS(0) {
 		p.start()
 	}
 	return best
@@ -73,7 +74,7 @@ func (p *pool) get(ctx context.Context) (*memberConn, error) {
 	}
 	d := p.dial
 	if d == nil {
-		if len(p.conns) >= poolCap {
+		if len(p.conns) >= poolCap { // those that end count: they are connections too
 			p.mu.Unlock()
 			return nil, errNoSlot
 		}
@@ -99,6 +100,10 @@ func (p *pool) start() *dial {
 	go func() {
 		defer p.r.tasks.Done()
 		d.conn, d.err = dialMember(p.r.ctx, p)
+		if d.err == nil && !d.conn.offersStreams() {
+			d.conn.retire()
+			d.err = errNoSlot
+		}
 		p.mu.Lock()
 		if d.err == nil {
 			p.conns = append(p.conns, d.conn)

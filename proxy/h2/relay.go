@@ -92,7 +92,6 @@ func (r *Relay) check(now time.Time) {
 		if cc.stalled(now) {
 			r.Logger.Warn("client reads nothing, closed", "client", cc.nc.RemoteAddr().String())
 			cc.close()
-			_ = cc.nc.Close()
 		}
 	}
 	for _, p := range r.poolList() {

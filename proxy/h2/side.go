@@ -184,6 +184,9 @@ func (sd *side) rst(code errCode) {
 	if sd.dead {
 		return
 	}
+	if cc := sd.c.client; cc != nil && !sd.over {
+		cc.noteReset(sd.id)
+	}
 	sd.c.appendUint32(frameRSTStream, sd.id, uint32(code))
 	sd.ended = true
 	sd.forget()
@@ -262,6 +265,9 @@ func (sd *side) unskipped(n int) int {
 	sd.skip -= k
 	return n - k
 }
+
+// uncredited is how many of the waiting bytes the client's window still counts.
+func (sd *side) uncredited() int { return sd.waiting() - min(sd.skip, sd.waiting()) }
 
 // empty resets an emptied queue and keeps only a small buffer.
 func (sd *side) empty() {

@@ -2,6 +2,7 @@ package h2
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -45,6 +46,7 @@ type stream struct {
 	path   string
 	toCome int64 // of the content-length, -1 where none is given; the client's reader's own
 	read   bool  // changes nothing, so a second member may be asked
+	plain  bool  // not gRPC: it goes by the bridge
 
 	// mu orders what goes up: the kept request, then what the client adds.
 	mu        sync.Mutex
@@ -72,7 +74,7 @@ func (s *stream) place(m *memberConn, b *batch) bool {
 		return true
 	}
 	up := &s.first
-	if s.member != nil {
+	if up.s != nil { // a connection of before may still hold it
 		up = &side{}
 	}
 	cc := s.client.c
@@ -172,13 +174,13 @@ func (s *stream) credit(n int, dry bool, b *batch) {
 	}
 }
 
-// held is how many kept bytes no member side has been given, so that the
-// client's window still counts them. s.mu is held.
+// held is how many kept bytes wait for a member, so that the client's window
+// still counts them. s.mu is held.
 func (s *stream) held() int {
-	if s.member != nil {
+	if s.member != nil || !s.keeping {
 		return 0
 	}
-	return len(s.data)
+	return len(s.data) - s.sentUp
 }
 
 func (s *stream) forgetRequest() {
@@ -227,17 +229,24 @@ func (s *stream) cancel(b *batch) {
 // member's word, has made an end of it. sent says whether any byte of it was
 // given to write; a member that refused it counts as not sent.
 func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
+	// What never left the member side's queue is still owed to the client's window.
+	owed := from.uncredited()
 	s.mu.Lock()
-	if s.cancelled || s.member != from {
+	if s.member != from {
 		s.mu.Unlock()
+		return
+	}
+	if s.cancelled {
+		s.mu.Unlock()
+		s.creditClient(owed, b)
 		return
 	}
 	ep := from.c.member.ep
 	s.tried = append(s.tried, ep)
 	s.lastErr = cause
-	// What never left the old queue is still owed to the client's window.
-	s.sentUp -= from.waiting()
 	if !s.answered && s.keeping && (!sent || s.read) {
+		s.member = nil // what the client adds now waits with the rest
+		s.sentUp -= owed
 		s.mu.Unlock()
 		s.client.c.r.Stats.Retried.Add(1)
 		s.client.c.client.find(s)
@@ -245,10 +254,9 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 	}
 	s.cancelled = true
 	answered := s.answered
-	unsent := from.waiting()
 	s.forgetRequest()
 	s.mu.Unlock()
-	s.creditClient(unsent, b)
+	s.creditClient(owed, b)
 	message := safeToRetry
 	if answered || sent {
 		message = fmt.Sprintf("etcdops: lost member %s during %s, outcome unknown: %v", ep, s.path, cause)
@@ -301,7 +309,12 @@ func (s *stream) fail(status int, message string, b *batch) {
 	c := s.client.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	b.add(c)
 	sd := &s.client
+	if s.plain {
+		sd.failPlain(status, message)
+		return
+	}
 	fields := []hpack.HeaderField{
 		{Name: "grpc-status", Value: strconv.Itoa(status)},
 		{Name: "grpc-message", Value: percentEncode(message)},
@@ -316,7 +329,29 @@ func (s *stream) fail(status int, message string, b *batch) {
 	if !sd.over {
 		sd.resetBehind(codeNo) // RFC 9113 section 8.1: the rest is not wanted
 	}
-	b.add(c)
+}
+
+// failPlain answers a request that is not gRPC with an HTTP status, or cuts an
+// answer that has begun. c.mu is held.
+func (sd *side) failPlain(status int, message string) {
+	if sd.began {
+		sd.resetBehind(codeInternal) // truncated, and to be seen as such
+		return
+	}
+	code := "502"
+	if status == grpcResourceExhausted {
+		code = "431"
+	}
+	body, _ := json.Marshal(map[string]string{"message": message}) // strings always do
+	sd.headers([]hpack.HeaderField{
+		{Name: ":status", Value: code},
+		{Name: "content-type", Value: "application/json"},
+		{Name: "content-length", Value: strconv.Itoa(len(body))},
+	}, false)
+	sd.send(body, true)
+	if !sd.over {
+		sd.resetBehind(codeNo)
+	}
 }
 
 // percentEncode writes a status message as gRPC wants it (grpc.io,
@@ -335,7 +370,7 @@ func percentEncode(s string) string {
 
 // newStream makes the stream of a checked request head.
 func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
-	s := &stream{path: h.path, toCome: h.length, read: policy.GRPCRead(h.path), keeping: true, end: end}
+	s := &stream{path: h.path, toCome: h.length, read: policy.GRPCRead(h.path), plain: !h.grpc(), keeping: true, end: end}
 	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
 	s.head = append(s.head, fields...)
 	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})

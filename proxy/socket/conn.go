@@ -32,7 +32,6 @@ type Conn struct {
 	leaving  int    // how much the on-demand writer has in hand
 	spare    []byte
 	writing  bool // the on-demand writer runs
-	closing  bool // close once pending is empty
 	err      error
 
 	// try and take are made once, so that a write or a read allocates nothing.
@@ -80,7 +79,7 @@ func Of(c net.Conn) *Conn {
 
 // NonBlocking makes every later Write return at once: what the kernel does not
 // take is kept and written by a goroutine started on demand, which calls
-// onDrain when all is out. The caller looks at Pending and stops producing
+// onDrain when all is out, or the connection has failed. The caller looks at Pending and stops producing
 // while it is not zero; that is what bounds the memory. A write that makes no
 // progress for timeout fails the connection; zero means no limit.
 func (c *Conn) NonBlocking(timeout time.Duration, onDrain func()) {
@@ -183,11 +182,10 @@ func (c *Conn) drain() {
 		}
 	}
 	c.writing = false
-	failed, closing, onDrain := c.err != nil, c.closing, c.onDrain
+	failed, onDrain := c.err != nil, c.onDrain
 	c.mu.Unlock()
-	if failed || closing {
+	if failed {
 		_ = c.Conn.Close() // wakes the reader, which ends the connection's owner
-		return
 	}
 	if onDrain != nil {
 		onDrain()
@@ -219,19 +217,6 @@ func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
 		}
 	}
 	return nil
-}
-
-// CloseDrained closes the connection once all that was written has reached the
-// kernel.
-func (c *Conn) CloseDrained() error {
-	c.mu.Lock()
-	if c.writing && c.err == nil {
-		c.closing = true
-		c.mu.Unlock()
-		return nil
-	}
-	c.mu.Unlock()
-	return c.Conn.Close()
 }
 
 // ReadBorrowed reads once into b, which gets its memory from a shared pool only

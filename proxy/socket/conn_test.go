@@ -149,28 +149,6 @@ func TestNonBlockingWrite(t *testing.T) {
 	}
 }
 
-func TestCloseDrained(t *testing.T) {
-	c, far := pair(t, "tcp", nil)
-	c.NonBlocking(0, nil)
-	big := bytes.Repeat([]byte("0123456789"), 1<<20)
-	if _, err := c.Write(big); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.CloseDrained(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(far); err != nil || !bytes.Equal(got, big) {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
-	c, far = pair(t, "tcp", nil)
-	if err := c.CloseDrained(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
-		t.Error(err)
-	}
-}
-
 func TestWriteWithoutProgressFails(t *testing.T) {
 	c, _ := pair(t, "tcp", nil)
 	c.NonBlocking(50*time.Millisecond, nil)
