@@ -80,8 +80,10 @@ func (p *peer) next() http2.Frame {
 // fakeMember is a member of which each test writes the behaviour.
 type fakeMember struct {
 	url    string
-	armed  atomic.Bool // misbehaves from now on
-	silent atomic.Bool // answers no probe
+	first  []http2.Setting // of its first SETTINGS
+	hold   func()          // called before the first SETTINGS
+	armed  atomic.Bool     // misbehaves from now on
+	silent atomic.Bool     // answers no probe
 	conns  sync.Map
 	l      net.Listener
 
@@ -149,7 +151,10 @@ func (m *fakeMember) accept(t *testing.T, nc net.Conn, serve func(m *fakeMember,
 		return
 	}
 	p := newPeer(t, nc, br)
-	_ = p.fr.WriteSettings()
+	if m.hold != nil {
+		m.hold()
+	}
+	_ = p.fr.WriteSettings(m.first...)
 	serve(m, p)
 }
 
