@@ -103,15 +103,23 @@ func (m *fakeMember) count(path string) int {
 	return m.seen[path]
 }
 
+// first makes settings the member's first.
+func first(settings ...http2.Setting) func(m *fakeMember) {
+	return func(m *fakeMember) { m.first = settings }
+}
+
 // startMember serves serve on each HTTP/2 connection, after the SETTINGS, and
 // answers the probe.
-func startMember(t *testing.T, serve func(m *fakeMember, p *peer)) *fakeMember {
+func startMember(t *testing.T, serve func(m *fakeMember, p *peer), change ...func(m *fakeMember)) *fakeMember {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := &fakeMember{url: "http://" + l.Addr().String(), l: l, seen: map[string]int{}}
+	for _, f := range change {
+		f(m)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

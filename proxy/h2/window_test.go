@@ -9,18 +9,17 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// shut keeps every stream's window at 0, so that data waits in our queues, and
-// calls f for each request.
-func shut(f func(m *fakeMember, p *peer, id uint32)) func(m *fakeMember, p *peer) {
-	return func(m *fakeMember, p *peer) {
-		_ = p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+// startShut starts a member that keeps every stream's window at 0, so that data
+// waits in our queues, and calls f for each request.
+func startShut(t *testing.T, f func(p *peer, id uint32)) *fakeMember {
+	return startMember(t, func(m *fakeMember, p *peer) {
 		for fr := p.next(); fr != nil; fr = p.next() {
 			if h, ok := fr.(*http2.MetaHeadersFrame); ok {
 				m.saw(h)
-				f(m, p, h.StreamID)
+				f(p, h.StreamID)
 			}
 		}
-	}
+	}, first(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 }
 
 // whole says that nothing of a client connection's window is lost or made.
@@ -43,7 +42,7 @@ func whole(t *testing.T, r *rig) {
 // give the client its window back.
 func TestWindowAfterUnplacedRequests(t *testing.T) {
 	cut := make(chan *peer, 1)
-	m := startMember(t, shut(func(_ *fakeMember, p *peer, _ uint32) { cut <- p }))
+	m := startShut(t, func(p *peer, _ uint32) { cut <- p })
 	r := startRig(t, m.url)
 	c := dialRig(t, r.addr)
 	for range 25 { // more than the window in all
@@ -71,7 +70,7 @@ func TestWindowAfterUnplacedRequests(t *testing.T) {
 
 // A replayed request that the second member resets gives its window back once.
 func TestWindowAfterReplayAndReset(t *testing.T) {
-	first := startMember(t, behave(func(p *peer, id uint32) {
+	bad := startMember(t, behave(func(p *peer, id uint32) {
 		for n := 0; n < 30005; {
 			d, ok := p.next().(*http2.DataFrame)
 			if !ok {
@@ -82,13 +81,13 @@ func TestWindowAfterReplayAndReset(t *testing.T) {
 		_ = p.fr.WriteRSTStream(id, http2.ErrCodeRefusedStream)
 	}))
 	release := make(chan struct{})
-	second := startMember(t, shut(func(_ *fakeMember, p *peer, id uint32) {
+	second := startShut(t, func(p *peer, id uint32) {
 		<-release
 		_ = p.fr.WriteRSTStream(id, http2.ErrCodeEnhanceYourCalm)
-	}))
-	r := startRig(t, first.url)
-	c := stickTo(t, r, first, second)
-	first.armed.Store(true)
+	})
+	r := startRig(t, bad.url)
+	c := stickTo(t, r, bad, second)
+	bad.armed.Store(true)
 	id := c.open(pathPut, true)
 	c.data(id, false, make([]byte, 15000))
 	c.data(id, true, make([]byte, 15000))
@@ -103,7 +102,7 @@ func TestWindowAfterReplayAndReset(t *testing.T) {
 // A client that cancels while its member connection goes down gets all its
 // window back.
 func TestWindowAfterCancelOnADeadConnection(t *testing.T) {
-	m := startMember(t, shut(func(*fakeMember, *peer, uint32) {}))
+	m := startShut(t, func(*peer, uint32) {})
 	r := startRig(t, m.url)
 	c := dialRig(t, r.addr)
 	id := c.open(pathPut, true)
@@ -132,7 +131,7 @@ func TestWindowAfterCancelOnADeadConnection(t *testing.T) {
 // A request that is between two members waits whole for the second one, however
 // much the client adds meanwhile.
 func TestRequestBetweenTwoMembers(t *testing.T) {
-	first := startMember(t, behave(func(p *peer, id uint32) {
+	bad := startMember(t, behave(func(p *peer, id uint32) {
 		for n := 0; n < 40000; {
 			d, ok := p.next().(*http2.DataFrame)
 			if !ok {
@@ -147,7 +146,6 @@ func TestRequestBetweenTwoMembers(t *testing.T) {
 	got := make(chan string, 1)
 	second := startMember(t, func(m *fakeMember, p *peer) {
 		_ = p.fr.WriteWindowUpdate(0, 1<<20)
-		_ = p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
 		n, path := 0, ""
 		for fr := p.next(); fr != nil; fr = p.next() {
 			switch f := fr.(type) {
@@ -161,11 +159,12 @@ func TestRequestBetweenTwoMembers(t *testing.T) {
 				}
 			}
 		}
+	}, first(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}), func(m *fakeMember) {
+		m.hold = func() { waitFor(t, "let go", func() bool { return !slow.Load() }) }
 	})
-	second.hold = func() { waitFor(t, "let go", func() bool { return !slow.Load() }) }
-	r := startRig(t, first.url)
-	c := stickTo(t, r, first, second)
-	first.armed.Store(true)
+	r := startRig(t, bad.url)
+	c := stickTo(t, r, bad, second)
+	bad.armed.Store(true)
 	id := c.open(pathPut, true)
 	for range 4 {
 		c.data(id, false, make([]byte, 10000))
@@ -194,8 +193,7 @@ func TestFewStreamsAConnection(t *testing.T) {
 				p.headers(h.StreamID, false, ":status", "200", "content-type", "application/grpc")
 			}
 		}
-	})
-	m.first = []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 10}}
+	}, first(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 10}))
 	c := dialRig(t, startRig(t, m.url).addr)
 	const n = 200
 	for range n {
