@@ -166,6 +166,7 @@ func (b *batch) add(c *conn) {
 func (b *batch) flush() {
 	for len(b.dirty) > 0 {
 		c := b.dirty[len(b.dirty)-1]
+		b.dirty[len(b.dirty)-1] = nil
 		b.dirty = b.dirty[:len(b.dirty)-1]
 		c.flush(b)
 	}

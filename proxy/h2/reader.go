@@ -35,6 +35,7 @@ type reader struct {
 	h   handler
 	b   batch
 	in  socket.Buffer
+	one [1]byte
 	dec *hpack.Decoder
 
 	fields    []hpack.HeaderField
@@ -104,9 +105,19 @@ func (rd *reader) fill() error {
 		_, err := rd.c.sock.ReadBorrowed(&rd.in)
 		return err
 	}
-	n, err := rd.c.nc.Read(rd.in.Space())
-	rd.in.Grew(n)
+	// TLS wants its buffer before it waits: between two frames one byte will do.
+	rd.in.Return()
+	into := rd.one[:]
+	if rd.in.Len() > 0 {
+		into = rd.in.Space()
+	}
+	n, err := rd.c.nc.Read(into)
 	if n > 0 {
+		if rd.in.Len() > 0 {
+			rd.in.Grew(n)
+		} else {
+			rd.in.Fill(into[:n])
+		}
 		return nil
 	}
 	if err == nil {

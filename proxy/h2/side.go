@@ -256,7 +256,9 @@ func (c *conn) produce() {
 			c.ready = append(c.ready, sd)
 		}
 	}
-	c.ready = append(c.ready[:0], c.ready[i:]...)
+	n := copy(c.ready, c.ready[i:])
+	clear(c.ready[n:]) // what has gone must not be kept alive
+	c.ready = c.ready[:n]
 }
 
 // unskipped is how many of n bytes that leave the queue are to be credited.
