@@ -132,8 +132,16 @@ func checkDemoURLs(urls string) error {
 	if err != nil {
 		return err
 	}
-	_, err = parseListenURLs(s)
-	return err
+	list, err := parseListenURLs(s)
+	if err != nil {
+		return err
+	}
+	for _, u := range list {
+		if u.Scheme != "http" && u.Scheme != "unix" {
+			return usageError("write http:// or unix://; for TLS see etcdops proxy start --help", "--listen-client-urls: the demo has no certificate for %s", u.String())
+		}
+	}
+	return nil
 }
 
 func (d *demo) say(format string, args ...any) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -59,7 +60,7 @@ func loadIdentities(s *Settings, listen []url.URL, logger *slog.Logger) (*identi
 		logger.Warn("peers are not verified", "setting", s.Where("peer-auto-tls"))
 		ids.Peers.InsecureSkipVerify = true
 	}
-	if ids.Listener, err = loadListener(s, listen); err != nil {
+	if ids.Listener, err = loadListener(s, listen, logger); err != nil {
 		return nil, err
 	}
 	return ids, nil
@@ -148,7 +149,7 @@ func readSettingFile(s *Settings, name string) ([]byte, error) {
 }
 
 // loadListener makes the configuration of https listeners; nil without any.
-func loadListener(s *Settings, listen []url.URL) (*tls.Config, error) {
+func loadListener(s *Settings, listen []url.URL, logger *slog.Logger) (*tls.Config, error) {
 	auth, err := s.Bool("client-cert-auth")
 	if err != nil {
 		return nil, err
@@ -162,6 +163,11 @@ func loadListener(s *Settings, listen []url.URL) (*tls.Config, error) {
 		return nil, s.Bad("client-cert-auth", "add --trusted-ca-file with the CA of the client certificates", "there is no CA to check client certificates with")
 	}
 	if !secure {
+		for _, name := range []string{"client-cert-auth", "auto-tls"} {
+			if on, _ := s.Bool(name); on && len(listen) > 0 { // its value was checked above
+				logger.Warn("setting has no effect: no https url is listened on", "setting", s.Where(name))
+			}
+		}
 		return nil, nil
 	}
 	pair, err := loadPair(s, "cert-file", "key-file")
@@ -246,6 +252,11 @@ func selfSigned(s *Settings, listen []url.URL) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
 // parseListenURLs reads the client URLs to listen on.
 func parseListenURLs(s *Settings) ([]url.URL, error) {
 	const name = "listen-client-urls"
@@ -264,6 +275,8 @@ func parseListenURLs(s *Settings) ([]url.URL, error) {
 			return nil, s.Bad(name, hint, "%q has none of the schemes http, https, unix", raw)
 		case u.Port() == "":
 			return nil, s.Bad(name, hint, "%q has no port", raw)
+		case !validPort(u.Port()):
+			return nil, s.Bad(name, hint, "%q has a port over 65535", raw)
 		case u.Path != "" && u.Path != "/":
 			return nil, s.Bad(name, hint, "%q has a path", raw)
 		}

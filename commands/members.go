@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -110,6 +111,14 @@ func runProxyMembers(ctx context.Context, env *Env, opts membersOptions) error {
 		fmt.Fprintf(env.Stderr, "note: the list is %v old, the last refresh failed: %s\n",
 			time.Since(report.ListAt).Round(time.Second), oneLine(report.RefreshError))
 	}
+	for _, m := range report.Members {
+		if user != "" && m.NeedsUser {
+			return &Failure{
+				Code: ExitFailed, Message: fmt.Sprintf("user %s, at member %s: %s", user, m.Name, m.Reason),
+				Hint: "check --user and --password-file",
+			}
+		}
+	}
 	if healthy, problem := discover.AllHealthy(report.Members); opts.Check && !healthy {
 		return &Failure{Code: ExitFailed, Message: "check failed: " + problem, Hint: "see that member's own log; etcdops proxy members shows all of them"}
 	}
@@ -127,6 +136,9 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		report, err := membersByControl(ctx, path, user, password)
 		if err == nil || !noProxyThere(err) {
 			return report, err
+		}
+		if err := checkMemory(opts.Settings); err != nil {
+			return nil, err
 		}
 		return membersBySources(ctx, opts, user, password)
 	case opts.Given:
@@ -149,6 +161,20 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		return membersByControl(ctx, running[0].Control, user, password)
 	}
 	return membersBySources(ctx, opts, user, password)
+}
+
+// checkMemory refuses a data directory, named without a source, in which no proxy
+// has ever found a cluster: the default peers are not what was asked for.
+func checkMemory(s *Settings) error {
+	dir := s.String("data-dir")
+	file := filepath.Join(dir, "proxy", "cluster")
+	if _, err := os.Stat(file); s.IsSet("initial-cluster") || !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return &Failure{
+		Code: ExitNoCluster, Message: fmt.Sprintf("no proxy runs in %s, and there is no %s", dir, file),
+		Hint: "name the proxy's --data-dir, or the cluster with --initial-cluster or --endpoints",
+	}
 }
 
 func noProxyThere(err error) bool {

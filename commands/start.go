@@ -73,19 +73,31 @@ func runProxyStart(ctx context.Context, env *Env, s *Settings) error {
 	return explainStart(s, err)
 }
 
-// twoSignals returns a context that the first SIGINT or SIGTERM ends, and one
-// that the second ends.
+// sameSignal is how soon after the first one a signal counts as the same: GNU
+// timeout signals the process and then its group.
+const sameSignal = 20 * time.Millisecond
+
+// twoSignals returns a context that the first SIGINT, SIGTERM or SIGHUP ends,
+// and one that the second ends.
 func twoSignals(ctx context.Context) (drain, kill context.Context, stop func()) {
 	drain, endDrain := context.WithCancel(ctx)
 	kill, endKill := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
-		for _, end := range []func(){endDrain, endKill} {
+		var first time.Time
+		for {
 			select {
 			case <-signals:
-				end()
+				switch {
+				case first.IsZero():
+					first = time.Now()
+					endDrain()
+				case time.Since(first) >= sameSignal:
+					endKill()
+					return
+				}
 			case <-done:
 				return
 			}
