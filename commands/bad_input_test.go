@@ -285,6 +285,15 @@ var badInputs = map[string]badInput{
 		`demo --listen-client-urls localhost:2379`, nil, ExitUsage,
 		`--listen-client-urls: "localhost:2379" has no scheme`, urlHint,
 	},
+	"demo url with a port that is none": {
+		`demo --listen-client-urls http://127.0.0.1:70000`, nil, ExitUsage,
+		`--listen-client-urls: "http://127.0.0.1:70000" has a port over 65535`, urlHint,
+	},
+	"demo url with https": {
+		`demo --listen-client-urls https://127.0.0.1:2379`, nil, ExitUsage,
+		"--listen-client-urls: the demo has no certificate for https://127.0.0.1:2379",
+		"write http:// or unix://; for TLS see etcdops proxy start --help",
+	},
 	"port in use": {
 		`proxy start --data-dir p.etcd --listen-client-urls $URL`, nil, ExitFailed,
 		"listen on $URL: bind: address already in use", "another process listens there: find it with ss -ltnp, or choose another --listen-client-urls",
