@@ -15,9 +15,6 @@ import (
 const (
 	// keptLimit is the longest body, in bytes, that is kept for a second member.
 	keptLimit = 64 << 10
-	// keptTotal bounds what is kept for all requests together; above it bodies
-	// are streamed, and not sent twice.
-	keptTotal = 64 << 20
 )
 
 // exchange is one request and its answer.
@@ -210,8 +207,8 @@ func (x *exchange) keepBody() error {
 	if x.whole || x.head.chunked || n > keptLimit || x.expect {
 		return nil
 	}
-	if x.r.kept.Add(n) > keptTotal {
-		x.r.kept.Add(-n)
+	if policy.Kept.Add(n) > policy.KeptLimit {
+		policy.Kept.Add(-n)
 		return nil
 	}
 	x.kept = make([]byte, n)
@@ -224,7 +221,7 @@ func (x *exchange) keepBody() error {
 }
 
 func (x *exchange) dropBody() {
-	x.r.kept.Add(-int64(len(x.kept)))
+	policy.Kept.Add(-int64(len(x.kept)))
 	x.kept = nil
 }
 

@@ -61,7 +61,6 @@ type Relay struct {
 
 	setUp    sync.Once
 	members  pool
-	kept     atomic.Int64  // bytes of request bodies kept for a second member
 	downs    atomic.Uint64 // counts EndpointDown
 	draining atomic.Bool
 

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -16,14 +15,9 @@ import (
 	"etcdops/proxy/policy"
 )
 
-const (
-	// keepLimit is the size up to which a request is kept for another member, in
-	// bytes of data.
-	keepLimit = 64 << 10
-	// keepCap bounds what all requests together keep, in bytes. Beyond it new
-	// ones are not kept, and so not given to a second member.
-	keepCap = 64 << 20
-)
+// keepLimit is the size up to which a request is kept for another member, in
+// bytes of data.
+const keepLimit = 64 << 10
 
 // gRPC status codes that we give ourselves (grpc.io, doc/statuscodes.md).
 const (
@@ -36,9 +30,6 @@ const (
 // safeToRetry is the text by which etcd's clientv3 knows that a write was not
 // sent (client/v3/retry.go, isSafeRetryMutableRPC). It must be exact.
 const safeToRetry = "there is no address available"
-
-// kept is what all streams together keep.
-var kept atomic.Int64
 
 // stream is one request of a client.
 type stream struct {
@@ -138,9 +129,9 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 	}
 	if s.keeping && !s.answered {
 		// Before a member has it, keeping is how it waits: its window bounds it.
-		if s.member == nil || len(s.data)+len(p) <= keepLimit && kept.Load() < keepCap {
+		if s.member == nil || len(s.data)+len(p) <= keepLimit && policy.Kept.Load() < policy.KeptLimit {
 			s.data = append(s.data, p...)
-			kept.Add(int64(len(p)))
+			policy.Kept.Add(int64(len(p)))
 		} else {
 			s.forgetRequest()
 		}
@@ -185,7 +176,7 @@ func (s *stream) held() int {
 
 func (s *stream) forgetRequest() {
 	s.keeping = false
-	kept.Add(-int64(len(s.data)))
+	policy.Kept.Add(-int64(len(s.data)))
 	s.head, s.data = nil, nil
 }
 

@@ -16,6 +16,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/net/http2"
+
+	"etcdops/proxy/policy"
 )
 
 // A client that resets a stream, or leaves, cancels it at the member at once.
@@ -320,7 +322,7 @@ func TestManyClientsLeaveNothing(t *testing.T) {
 	if n := granted.Load(); n != 0 {
 		t.Fatalf("%d bytes of window are still granted", n)
 	}
-	if n := kept.Load(); n != 0 {
+	if n := policy.Kept.Load(); n != 0 {
 		t.Fatalf("%d bytes of requests are still kept", n)
 	}
 }
