@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,33 +19,73 @@ type memberPlan struct {
 	name, ip string
 	initial  string // --initial-cluster
 	state    string // --initial-cluster-state
-	tls      string // folder that "certs" has filled; empty: in the clear
-	more     []string
+	options  memberOptions
+}
+
+// memberOptions are what a script says about the members that it starts.
+type memberOptions struct {
+	etcd  string   // the program
+	tls   string   // folder that "certs" has filled; empty: in the clear
+	flags []string // more flags of etcd
+}
+
+// builtInEtcd is the program that is compiled in, see TestMain.
+const builtInEtcd = "etcd"
+
+// parseMemberOptions reads [etcd=PATH] [tls=DIR] [FLAG...].
+func parseMemberOptions(ts *testscript.TestScript, args []string) memberOptions {
+	o := memberOptions{etcd: builtInEtcd}
+	for len(args) > 0 {
+		name, value, _ := strings.Cut(args[0], "=")
+		switch name {
+		case "etcd":
+			o.etcd = value
+		case "tls":
+			o.tls = ts.MkAbs(value)
+		default:
+			o.flags = args
+			return o
+		}
+		args = args[1:]
+	}
+	return o
+}
+
+// knows tells whether the etcd has a flag.
+func (o *memberOptions) knows(ts *testscript.TestScript, flag string) bool {
+	if o.etcd == builtInEtcd {
+		return true
+	}
+	stdout, stderr, err := run(ts, []string{o.etcd, "--help"})
+	ts.Check(err)
+	return strings.Contains(stdout+stderr, flag)
+}
+
+func (o *memberOptions) scheme() string {
+	if o.tls != "" {
+		return "https"
+	}
+	return "http"
 }
 
 func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
-		ts.Fatalf("usage: cluster N [tls=DIR] [FLAG...]")
+		ts.Fatalf("usage: cluster N [etcd=PATH] [tls=DIR] [FLAG...]")
 	}
 	var n int
 	if _, err := fmt.Sscan(args[0], &n); err != nil || n < 1 || n > 9 {
 		ts.Fatalf("cluster: %q is not a number from 1 to 9", args[0])
 	}
-	more, tls, scheme := args[1:], "", "http"
-	if len(more) > 0 {
-		if dir, ok := strings.CutPrefix(more[0], "tls="); ok {
-			more, tls, scheme = more[1:], ts.MkAbs(dir), "https"
-		}
-	}
+	options := parseMemberOptions(ts, args[1:])
 	var plans []memberPlan
 	var cluster, endpoints []string
 	for i := 1; i <= n; i++ {
 		p := memberPlan{
-			name: fmt.Sprintf("m%d", i), ip: ts.Getenv(fmt.Sprintf("IP%d", i)), state: "new", tls: tls, more: more,
+			name: fmt.Sprintf("m%d", i), ip: ts.Getenv(fmt.Sprintf("IP%d", i)), state: "new", options: options,
 		}
 		plans = append(plans, p)
-		cluster = append(cluster, fmt.Sprintf("%s=%s://%s:2380", p.name, scheme, p.ip))
-		endpoints = append(endpoints, fmt.Sprintf("%s://%s:2379", scheme, p.ip))
+		cluster = append(cluster, fmt.Sprintf("%s=%s://%s:2380", p.name, options.scheme(), p.ip))
+		endpoints = append(endpoints, fmt.Sprintf("%s://%s:2379", options.scheme(), p.ip))
 	}
 	ts.Setenv("CLUSTER", strings.Join(cluster, ","))
 	ts.Setenv("MEMBERS", strings.Join(endpoints, ","))
@@ -58,25 +99,25 @@ func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (m *memberPlan) start(ts *testscript.TestScript) {
-	scheme := "http"
-	if m.tls != "" {
-		scheme = "https"
-	}
-	client, peer := scheme+"://"+m.ip+":2379", scheme+"://"+m.ip+":2380"
+	o := &m.options
+	client, peer := o.scheme()+"://"+m.ip+":2379", o.scheme()+"://"+m.ip+":2380"
 	line := []string{
-		"etcd", "--name", m.name, "--data-dir", m.name,
+		o.etcd, "--name", m.name, "--data-dir", m.name,
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 		"--initial-cluster", m.initial, "--initial-cluster-state", m.state, "--initial-cluster-token", ts.Name(),
-		"--log-level", "warn", "--unsafe-no-fsync",
+		"--log-level", "warn",
 	}
-	if m.tls != "" {
-		ca, cert, key := filepath.Join(m.tls, "ca.pem"), filepath.Join(m.tls, "server.pem"), filepath.Join(m.tls, "server-key.pem")
+	if o.knows(ts, "--unsafe-no-fsync") { // 3.4 does not
+		line = append(line, "--unsafe-no-fsync")
+	}
+	if o.tls != "" {
+		ca, cert, key := filepath.Join(o.tls, "ca.pem"), filepath.Join(o.tls, "server.pem"), filepath.Join(o.tls, "server-key.pem")
 		line = append(line, "--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key,
 			"--peer-trusted-ca-file", ca, "--peer-cert-file", cert, "--peer-key-file", key)
 	}
-	p := startProcess(ts, m.name, append(line, m.more...))
-	p.ip, p.tls = m.ip, m.tls
+	p := startProcess(ts, m.name, append(line, o.flags...))
+	p.ip, p.tls = m.ip, o.tls
 }
 
 func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
@@ -127,26 +168,36 @@ func getText(c *http.Client, url string) (string, error) {
 	return string(body), err
 }
 
+// etcdctl begins its command line; tls as in memberOptions.
+func etcdctl(endpoints, tls string) []string {
+	line := []string{"etcdctl", "--endpoints", endpoints}
+	if tls != "" {
+		line = append(line, "--cacert", filepath.Join(tls, "ca.pem"),
+			"--cert", filepath.Join(tls, "client.pem"), "--key", filepath.Join(tls, "client-key.pem"))
+	}
+	return line
+}
+
 var printedCluster = regexp.MustCompile(`ETCD_INITIAL_CLUSTER="([^"]*)"`)
 
 // cmdJoin adds a member. A started cluster refuses for its first 5 seconds
 // ("unhealthy cluster"), so the add is tried again.
 func cmdJoin(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
-		ts.Fatalf("usage: join NAME IP ENDPOINT [FLAG...]")
+		ts.Fatalf("usage: join NAME IP ENDPOINT [etcd=PATH] [tls=DIR] [FLAG...]")
 	}
 	name, ip, endpoint := args[0], args[1], args[2]
+	options := parseMemberOptions(ts, args[3:])
 	limit := time.Now().Add(patience)
 	for {
-		stdout, stderr, err := run(ts, []string{
-			"etcdctl", "--endpoints", endpoint, "member", "add", name, "--peer-urls", "http://" + ip + ":2380",
-		})
+		stdout, stderr, err := run(ts, append(
+			etcdctl(endpoint, options.tls), "member", "add", name, "--peer-urls", options.scheme()+"://"+ip+":2380"))
 		if err == nil {
 			m := printedCluster.FindStringSubmatch(stdout)
 			if m == nil {
 				ts.Fatalf("member add printed %s", stdout)
 			}
-			plan := memberPlan{name: name, ip: ip, initial: m[1], state: "existing", more: args[3:]}
+			plan := memberPlan{name: name, ip: ip, initial: m[1], state: "existing", options: options}
 			plan.start(ts)
 			waitHealthy(ts, name)
 			return
@@ -155,5 +206,23 @@ func cmdJoin(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("member add %s: %v %s", name, err, stderr)
 		}
 		time.Sleep(tryPause)
+	}
+}
+
+// rootPassword is root's after the command auth.
+const rootPassword = "secret"
+
+// cmdAuth switches authentication on.
+func cmdAuth(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: auth ENDPOINT [tls=DIR]")
+	}
+	begin := etcdctl(args[0], parseMemberOptions(ts, args[1:]).tls)
+	for _, words := range [][]string{
+		{"user", "add", "root:" + rootPassword}, {"role", "add", "root"}, {"user", "grant-role", "root", "root"}, {"auth", "enable"},
+	} {
+		if _, stderr, err := run(ts, append(slices.Clone(begin), words...)); err != nil {
+			ts.Fatalf("%s: %v %s", strings.Join(words, " "), err, stderr)
+		}
 	}
 }

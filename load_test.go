@@ -34,10 +34,13 @@ const oneRequest = 15 * time.Second
 //	load spread [-count N] [-http] URL            says how many of N new connections reach each member
 //	load watch URL KEY                            one gRPC watch that is not resumed: prints events and how it ends
 //	load lock URL NAME                            one gRPC Lock, which waits for its turn
+//	load promotion [-user U:P] [-cacert F] [-cert F -key F] [-slowest D] URL,… PREFIX
+//	                                              what must go on undisturbed during a promotion, see promotion
 type load struct {
 	clients, count, size int
 	slowest              time.Duration
 	http                 bool
+	user, ca, cert, key  string // of load promotion
 	url                  string
 	args                 []string
 }
@@ -52,8 +55,12 @@ func loadMain(args []string) int {
 	flags.IntVar(&l.clients, "clients", 1, "how many clients, each with a connection of its own")
 	flags.IntVar(&l.count, "count", 0, "how many; 0: until SIGINT")
 	flags.IntVar(&l.size, "size", 1<<20, "bytes of a value")
-	flags.DurationVar(&l.slowest, "slowest", oneRequest, "how long a read may take")
+	flags.DurationVar(&l.slowest, "slowest", oneRequest, "how long a request may take")
 	flags.BoolVar(&l.http, "http", false, "by HTTP/1.1")
+	flags.StringVar(&l.user, "user", "", "user and password: NAME:PASSWORD")
+	flags.StringVar(&l.ca, "cacert", "", "CA file")
+	flags.StringVar(&l.cert, "cert", "", "certificate file")
+	flags.StringVar(&l.key, "key", "", "key file")
 	if err := flags.Parse(args[1:]); err != nil || flags.NArg() < 1 {
 		fmt.Fprintln(os.Stderr, "usage: load JOB [FLAG...] URL [ARG...]")
 		return 2
@@ -61,7 +68,7 @@ func loadMain(args []string) int {
 	l.url, l.args = flags.Arg(0), append(flags.Args()[1:], "", "")
 	job := map[string]func(context.Context) error{
 		"read": l.read, "write": l.write, "verify": l.verify, "fill": l.fill, "list": l.list, "list-json": l.listJSON,
-		"stall": l.stall, "stall-http": l.stallHTTP, "spread": l.spread, "watch": l.watch, "lock": l.lock,
+		"stall": l.stall, "stall-http": l.stallHTTP, "spread": l.spread, "watch": l.watch, "lock": l.lock, "promotion": l.promotion,
 	}[args[0]]
 	if job == nil {
 		fmt.Fprintf(os.Stderr, "load: unknown job %s\n", args[0])

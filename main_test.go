@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){
-		"etcdops":   func() { os.Exit(commands.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		"etcdops":   func() { os.Exit(etcdopsMain()) },
 		"etcd":      func() { etcdmain.Main(os.Args) },
 		"etcdctl":   func() { ctlv3.MustStart() },
 		"load":      func() { os.Exit(loadMain(os.Args[1:])) },
@@ -40,14 +42,36 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// crashVariable makes etcdops kill itself, as kill -9 would, right after an entry
+// of the journal: its number, from 1, or its text, as "add done".
+const crashVariable = "CRASH_AFTER"
+
+func etcdopsMain() int {
+	env := commands.NewEnv(os.Stdin, os.Stdout, os.Stderr)
+	if after := os.Getenv(crashVariable); after != "" {
+		number := 0
+		env.Journaled = func(entry string) {
+			if number++; after == entry || after == strconv.Itoa(number) {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {} // until the signal is there
+			}
+		}
+	}
+	return commands.Run(context.Background(), env, os.Args)
+}
+
 // TestScripts runs the scenarios of testdata/script.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scriptParams("testdata/script"))
+}
+
+func scriptParams(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		Setup:               setUpScript,
 		Cmds:                scriptCommands,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
-	})
+	}
 }

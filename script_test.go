@@ -22,9 +22,16 @@ import (
 //	again NAME [VAR=VALUE...]               starts once more what has ended, with the same arguments
 //	signal NAME SIG                         sends INT, TERM, KILL, STOP or CONT to it
 //	exited NAME CODE                        waits until it has ended and compares the exit code; "signal" if a signal ended it
-//	cluster N [tls=DIR] [FLAG...]           starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
+//	cluster N [etcd=PATH] [tls=DIR] [FLAG...]
+//	                                        starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
 //	healthy NAME...                         waits until members of cluster or join are healthy
-//	join NAME IP ENDPOINT [FLAG...]         adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
+//	join NAME IP ENDPOINT [etcd=PATH] [tls=DIR] [FLAG...]
+//	                                        adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
+//	auth ENDPOINT [tls=DIR]                 switches authentication on; root's password is "secret"
+//	snapshotstate FILE [user=NAME:PASSWORD] DIR...
+//	                                        writes down the members of the cluster, what is in the folders, the processes of this
+//	                                        script and who listens where
+//	same [restarted] FILE1 FILE2            compares two of those; "restarted": pids may differ
 //	until TIME [!] CMD [ARG…]               runs CMD again and again until it succeeds (fails); its output is that of the last run
 //	untillog TIME NAME REGEXP [COUNT]       waits until NAME.log matches, COUNT times
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
@@ -39,9 +46,13 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"cluster":   cmdCluster,
 	"healthy":   cmdHealthy,
 	"join":      cmdJoin,
+	"auth":      cmdAuth,
 	"until":     cmdUntil,
 	"untillog":  cmdUntilLog,
 	"publicdir": cmdPublicDir,
+
+	"snapshotstate": cmdSnapshotState,
+	"same":          cmdSame,
 }
 
 // patience is how long a process may take to become ready or to end on a busy
@@ -63,8 +74,13 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	s := &processes{environ: slices.Clone(env.Vars), running: map[string]*process{}}
 	env.Values[processesKey{}] = s
+	work, err := filepath.EvalSymlinks(env.WorkDir)
+	if err != nil {
+		return err
+	}
 	env.Defer(func() {
 		s.killAll()
+		killStrays(work)
 		if race := s.race(); race != "" {
 			env.T().Fatal(race)
 		}

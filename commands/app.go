@@ -23,7 +23,7 @@ const programName = "etcdops"
 // and returns the exit code.
 func Main(argv []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	//nolint:forbidigo // this is main: its caller does nothing but exit
-	return Run(context.Background(), newEnv(stdin, stdout, stderr), argv)
+	return Run(context.Background(), NewEnv(stdin, stdout, stderr), argv)
 }
 
 // Run is Main with a context and an environment of the caller's.

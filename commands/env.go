@@ -25,13 +25,17 @@ type Env struct {
 	Out Palette
 	Err Palette
 
+	// Journaled, if not nil, is called after each entry of a promotion's
+	// journal with "STEP EVENT". Tests cut promotions there.
+	Journaled func(entry string)
+
 	// Etcd runs the embedded etcd with argv, of which the first is the
 	// program's name. It may end the process.
 	Etcd func(argv []string)
 }
 
-// newEnv looks at the streams and the environment of this process.
-func newEnv(stdin io.Reader, stdout, stderr io.Writer) *Env {
+// NewEnv looks at the streams and the environment of this process.
+func NewEnv(stdin io.Reader, stdout, stderr io.Writer) *Env {
 	return &Env{
 		Stdin:     stdin,
 		Stdout:    stdout,

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcdops/discover"
+	"etcdops/promote"
 	"etcdops/proxy"
 )
 
@@ -153,7 +155,16 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if s.IsSet("cors") {
 		server.CORS = s.List("cors")
 	}
-	follower := discover.NewFollower(sourceConfig(s, ids, d["proxy-dial-timeout"], logger))
+	config := sourceConfig(s, ids, d["proxy-dial-timeout"], logger)
+	if journal, err := promote.ReadJournal(config.DataDir); err == nil {
+		logger.Info("a promotion is under way here: serving beside the member", "name", journal.Plan.Name, "last_entry", journal.Last())
+		server.BesideMember, config.ReadOnly = true, true
+		config.ClusterFile = journal.ClusterFile()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fail(ExitRefused, err, "a promotion was cut here: go on with etcdops proxy promote --continue, or mend the journal by hand")
+	}
+	follower := discover.NewFollower(config)
+	server.Hold, server.Release = follower.StopWriting, follower.ResumeWriting
 	server.Members = func(ctx context.Context) (proxy.View, error) {
 		m, err := follower.Refresh(ctx)
 		if err != nil {
@@ -165,7 +176,8 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		return proxyView(m), nil
 	}
 	server.Control = map[string]http.HandlerFunc{
-		"GET " + membersPath: membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, DialTimeout: d["proxy-dial-timeout"]}),
+		"GET " + standingPath: standingHandler(env, s),
+		"GET " + membersPath:  membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, DialTimeout: d["proxy-dial-timeout"]}),
 	}
 	return server, nil
 }

@@ -54,11 +54,19 @@ func (m memory) age(now time.Time) string {
 	return now.Sub(m.written).Round(time.Second).String()
 }
 
-func readMemory(dataDir string) memory {
+// clusterFilePath is the cluster file of a data directory, "" for none.
+func clusterFilePath(dataDir string) string {
 	if dataDir == "" {
+		return ""
+	}
+	return filepath.Join(dataDir, proxyFolder, clusterFileName)
+}
+
+func readMemory(path string) memory {
+	if path == "" {
 		return memory{}
 	}
-	m := memory{path: filepath.Join(dataDir, proxyFolder, clusterFileName), found: true}
+	m := memory{path: path, found: true}
 	content, err := readClusterFile(m.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -45,7 +45,7 @@ func TestClusterFileRoundTrip(t *testing.T) {
 	if got := readFile(t, dataDir); got != want {
 		t.Errorf("file has %s, want %s", got, want)
 	}
-	m := readMemory(dataDir)
+	m := readMemory(clusterFilePath(dataDir))
 	if m.err != nil || m.clusterID != clusterA || !m.writtenFor("default") || len(m.peerURLs) != 2 {
 		t.Errorf("read back %+v", m)
 	}
@@ -80,7 +80,7 @@ func TestClusterFileIsReadableByEtcd(t *testing.T) {
 func TestClusterFileOfEtcdIsRead(t *testing.T) {
 	dataDir := t.TempDir()
 	writeFile(t, dataDir, `{"PeerURLs":["http://127.0.0.1:31180","http://127.0.0.1:31280"]}`)
-	m := readMemory(dataDir)
+	m := readMemory(clusterFilePath(dataDir))
 	if m.err != nil || m.flags != nil || m.clusterID != 0 || m.age(time.Now()) != "" ||
 		!slices.Equal(m.peerURLs, []string{"http://127.0.0.1:31180", "http://127.0.0.1:31280"}) {
 		t.Errorf("got %+v", m)
@@ -110,7 +110,7 @@ func TestClusterFileIsWrittenOnlyAfterChanges(t *testing.T) {
 	if other := write(m, "default"); !strings.Contains(other, "http://b:2380") {
 		t.Errorf("other peers were not written: %s", other)
 	}
-	w.stop()
+	w.stop(true)
 	m.PeerURLs = []string{"http://c:2380"}
 	if other := write(m, "default"); strings.Contains(other, "http://c:2380") {
 		t.Errorf("written after stop: %s", other)

@@ -29,10 +29,11 @@ type clusterFileWriter struct {
 	stopped bool
 }
 
-func (w *clusterFileWriter) stop() {
+// stop ends the writing, or, with false, begins it again.
+func (w *clusterFileWriter) stop(stopped bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stopped = true
+	w.stopped = stopped
 }
 
 // remember writes the membership, unless the file says the same already.
@@ -48,7 +49,7 @@ func (w *clusterFileWriter) remember(m Membership, flags string) error {
 		Flags:     &flags,
 		Written:   m.At.UTC().Truncate(time.Second),
 	}
-	last := readMemory(w.dataDir)
+	last := readMemory(clusterFilePath(w.dataDir))
 	if last.found && last.err == nil && last.says(next, m.ClusterID) {
 		return nil
 	}
@@ -57,7 +58,7 @@ func (w *clusterFileWriter) remember(m Membership, flags string) error {
 		return fmt.Errorf("encode cluster file: %w", err)
 	}
 	if err := writeClusterFile(w.dataDir, content); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Join(w.dataDir, proxyFolder, clusterFileName), err)
+		return fmt.Errorf("write %s: %w", clusterFilePath(w.dataDir), err)
 	}
 	return nil
 }

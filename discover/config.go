@@ -35,6 +35,14 @@ type Config struct {
 	// means that no cluster file is read or written.
 	DataDir string
 
+	// ClusterFile is asked for the memory instead, where it exists: a promotion
+	// sets the folder proxy aside, and a proxy that starts meanwhile still needs
+	// what is in it. What is written goes to DataDir.
+	ClusterFile string
+
+	// ReadOnly means that no cluster file is written, as after StopWriting.
+	ReadOnly bool
+
 	// PreferFile asks the cluster file first, whatever flags it was written
 	// for. It is for commands that were given a data directory and no source.
 	PreferFile bool
@@ -54,6 +62,16 @@ type Config struct {
 	// ClusterID is the cluster that peers must belong to. 0 means that it is
 	// not pinned yet: the cluster file or the first answer pins it.
 	ClusterID uint64
+}
+
+// memory reads the cluster file.
+func (c Config) memory() memory {
+	if c.ClusterFile != "" {
+		if m := readMemory(c.ClusterFile); m.found {
+			return m
+		}
+	}
+	return readMemory(clusterFilePath(c.DataDir))
 }
 
 func (c Config) logger() *slog.Logger {

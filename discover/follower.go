@@ -27,7 +27,7 @@ type Follower struct {
 func NewFollower(config Config) *Follower {
 	return &Follower{
 		config:   config,
-		file:     &clusterFileWriter{dataDir: config.DataDir},
+		file:     &clusterFileWriter{dataDir: config.DataDir, stopped: config.ReadOnly},
 		pin:      config.ClusterID,
 		pinnedBy: pinnedByConfig,
 	}
@@ -90,8 +90,10 @@ func (f *Follower) nextPeers() []string {
 	return append(voters, others...)
 }
 
-// StopWriting ends the writing of the cluster file for good. When it returns,
-// no write is under way: promotion may set the folder aside.
-func (f *Follower) StopWriting() {
-	f.file.stop()
-}
+// StopWriting ends the writing of the cluster file until ResumeWriting. When it
+// returns, no write is under way: promotion may set the folder aside.
+func (f *Follower) StopWriting() { f.file.stop(true) }
+
+// ResumeWriting undoes StopWriting and Config.ReadOnly: from the next Refresh
+// on the cluster file is written again.
+func (f *Follower) ResumeWriting() { f.file.stop(false) }

@@ -174,6 +174,48 @@ func TestFollowerStopsWriting(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dataDir, "proxy")); !os.IsNotExist(err) {
 		t.Errorf("the folder is back: %v", err)
 	}
+	f.ResumeWriting()
+	refresh(t, f)
+	if file := readFile(t, dataDir); !strings.Contains(file, "http://b:2380") {
+		t.Errorf("after writing was resumed the file has %s", file)
+	}
+}
+
+// A proxy that starts in the middle of a promotion goes by the folder that was
+// set aside, and writes none.
+func TestFollowerReadsTheFileSetAside(t *testing.T) {
+	first, second := newPeer(t, clusterA), newPeer(t, clusterA)
+	dataDir := t.TempDir()
+	config := Config{InitialCluster: cluster(first.URL), DataDir: dataDir}
+	first.set(func(p *fakePeer) { p.members = []Member{voter(2, second.URL)} })
+	refresh(t, NewFollower(config))
+	aside := filepath.Join(dataDir, "aside")
+	if err := os.Rename(filepath.Join(dataDir, "proxy"), aside); err != nil {
+		t.Fatal(err)
+	}
+	first.set(func(p *fakePeer) { p.down = true })
+	second.set(func(p *fakePeer) { p.members = []Member{voter(2, second.URL), voter(3, "http://c:2380")} })
+
+	config.ClusterFile, config.ReadOnly = filepath.Join(aside, "cluster"), true
+	f := NewFollower(config)
+	if m := refresh(t, f); len(m.Members) != 2 {
+		t.Errorf("got %+v", m)
+	}
+	if _, err := os.Stat(filepath.Join(dataDir, "proxy")); !os.IsNotExist(err) {
+		t.Errorf("the folder is back: %v", err)
+	}
+	// The promotion is undone: its folder returns, and is read and written.
+	if err := os.Rename(aside, filepath.Join(dataDir, "proxy")); err != nil {
+		t.Fatal(err)
+	}
+	f.ResumeWriting()
+	refresh(t, f)
+	if file := readFile(t, dataDir); !strings.Contains(file, "http://c:2380") {
+		t.Errorf("the file has %s", file)
+	}
+	if m := refresh(t, NewFollower(config)); len(m.Members) != 2 {
+		t.Errorf("without the folder aside: %+v", m)
+	}
 }
 
 func TestFollowerWithABadClusterFails(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -124,7 +126,35 @@ func fillStatus(row *MemberStatus, m Member, status *clientv3.StatusResponse) er
 	row.Version = status.Version
 	row.DBSize = status.DbSize
 	row.RaftTerm, row.RaftIndex = status.RaftTerm, status.RaftIndex
+	row.RaftAppliedIndex = status.RaftAppliedIndex
+	row.Alarms = alarms(status.Errors)
 	return nil
+}
+
+var (
+	alarmKind   = regexp.MustCompile(`\balarm:\s*(\w+)`)
+	alarmMember = regexp.MustCompile(`\bmemberID:\s*(\d+)`)
+)
+
+// alarms picks the alarms from the errors of a status answer, where each stands
+// as the text form of an AlarmMember (server/etcdserver/api/v3rpc/maintenance.go);
+// the white space in it varies.
+func alarms(problems []string) []string {
+	var found []string
+	for _, problem := range problems {
+		kind := alarmKind.FindStringSubmatch(problem)
+		if kind == nil {
+			continue
+		}
+		alarm := kind[1]
+		if member := alarmMember.FindStringSubmatch(problem); member != nil {
+			if id, err := strconv.ParseUint(member[1], 10, 64); err == nil {
+				alarm += " " + hexID(id)
+			}
+		}
+		found = append(found, alarm)
+	}
+	return found
 }
 
 // readHealth reads a key, which for a voter needs the cluster's quorum, as

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/version"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -141,6 +143,36 @@ func TestInspectRealMember(t *testing.T) {
 			t.Errorf("got %+v", row)
 		}
 	})
+}
+
+func TestInspectAlarm(t *testing.T) {
+	etcd := startEtcd(t, "http")
+	id := uint64(etcd.Server.MemberID())
+	if row := patient().Inspect(t.Context(), membersOf(t, etcd))[0]; len(row.Alarms) > 0 || row.RaftAppliedIndex == 0 {
+		t.Errorf("got %+v", row)
+	}
+	if _, err := etcd.Server.Alarm(t.Context(), &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: id, Alarm: pb.AlarmType_NOSPACE,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	row := patient().Inspect(t.Context(), membersOf(t, etcd))[0]
+	if want := fmt.Sprintf("NOSPACE %016x", id); !slices.Equal(row.Alarms, []string{want}) || row.Status != MemberUnhealthy {
+		t.Errorf("got %+v, want the alarm %s", row, want)
+	}
+}
+
+func TestAlarmsInTheirTextForms(t *testing.T) {
+	problems := []string{
+		"etcdserver: no leader",
+		"memberID:10501334649042878790 alarm:NOSPACE ", // 3.5
+		"memberID:10501334649042878790  alarm:CORRUPT", // 3.7, whose blanks vary
+		"alarm:NOSPACE",
+	}
+	want := []string{"NOSPACE 91bc3c398fb3c146", "CORRUPT 91bc3c398fb3c146", "NOSPACE"}
+	if got := alarms(problems); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 func TestInspectLearner(t *testing.T) {

@@ -63,7 +63,7 @@ func (s *search) plan() error {
 		}
 	}
 	s.flags = canonicalFlags(fromFlags)
-	s.memory = readMemory(s.config.DataDir)
+	s.memory = s.config.memory()
 	file, first := s.planFile(len(fromFlags) > 0)
 
 	fallback := Source{Name: SourceDefault, PeerURLs: defaultPeerURLs, Reason: "no source is set"}

@@ -25,17 +25,24 @@ const DBSizeUnknown = -1
 
 // MemberStatus is one row of the members table.
 type MemberStatus struct {
-	ID         string   `json:"id"`      // 16 hex digits
-	Name       string   `json:"name"`    // "unstarted" while it has none
-	Status     string   `json:"status"`  // see MemberHealthy and its neighbours
-	Leader     bool     `json:"leader"`  // by its own account
-	Role       string   `json:"role"`    // RoleVoter or RoleLearner
-	Version    string   `json:"version"` // "" = unknown
-	DBSize     int64    `json:"db_size"` // bytes allocated; DBSizeUnknown
-	RaftTerm   uint64   `json:"raft_term"`
-	RaftIndex  uint64   `json:"raft_index"` // committed
-	PeerURLs   []string `json:"peer_urls"`
-	ClientURLs []string `json:"client_urls"`
+	ID        string `json:"id"`      // 16 hex digits
+	Name      string `json:"name"`    // "unstarted" while it has none
+	Status    string `json:"status"`  // see MemberHealthy and its neighbours
+	Leader    bool   `json:"leader"`  // by its own account
+	Role      string `json:"role"`    // RoleVoter or RoleLearner
+	Version   string `json:"version"` // "" = unknown
+	DBSize    int64  `json:"db_size"` // bytes allocated; DBSizeUnknown
+	RaftTerm  uint64 `json:"raft_term"`
+	RaftIndex uint64 `json:"raft_index"` // committed
+	// RaftAppliedIndex is how far it has applied what is committed; 0 = unknown,
+	// also with etcd before 3.4.
+	RaftAppliedIndex uint64   `json:"raft_applied_index"`
+	PeerURLs         []string `json:"peer_urls"`
+	ClientURLs       []string `json:"client_urls"`
+
+	// Alarms are those of the whole cluster, as this member has them: each is
+	// "NOSPACE 8e9e05c52164694d", the kind and the ID of who raised it.
+	Alarms []string `json:"alarms"`
 
 	// Used tells whether the proxy sends requests to it, Why why not.
 	Used bool   `json:"used"`
@@ -53,7 +60,7 @@ type MemberStatus struct {
 // MarshalJSON writes missing lists as empty ones.
 func (s MemberStatus) MarshalJSON() ([]byte, error) {
 	type fields MemberStatus
-	s.PeerURLs, s.ClientURLs = nonNil(s.PeerURLs), nonNil(s.ClientURLs)
+	s.PeerURLs, s.ClientURLs, s.Alarms = nonNil(s.PeerURLs), nonNil(s.ClientURLs), nonNil(s.Alarms)
 	return json.Marshal(fields(s))
 }
 

@@ -48,7 +48,7 @@ func TestMemberStatusAsJSON(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"id":"8e9e05c52164694d"`, `"name":"unstarted"`, `"status":"unstarted"`, `"db_size":-1`,
-		`"role":"voter"`, `"client_urls":[]`, `"used":false`, `"why":"unstarted"`,
+		`"role":"voter"`, `"client_urls":[]`, `"used":false`, `"why":"unstarted"`, `"alarms":[]`,
 	} {
 		if !strings.Contains(string(encoded), want) {
 			t.Errorf("no %s in %s", want, encoded)

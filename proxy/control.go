@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,12 @@ type Status struct {
 	Refused          int64      `json:"refused"`  // by readonly, as a loop, or malformed
 	Failed           int64      `json:"failed"`   // without a member's answer
 	Connections      int64      `json:"connections"`
+
+	UID uint32 `json:"uid"` // effective, of this process
+	GID uint32 `json:"gid"`
+	// Promotion is "", "held", "handed over" or "drained".
+	Promotion string           `json:"promotion"`
+	Listeners []ListenerStatus `json:"listeners"`
 }
 
 // Status is the proxy's present state.
@@ -46,6 +53,8 @@ func (s *Server) Status() Status {
 		Refused:     s.h1stats.Refused.Load() + s.h2.Stats.Refused.Load(),
 		Failed:      s.h1stats.Failed.Load() + s.h2.Stats.Failed.Load(),
 		Connections: s.h1stats.Connections.Load() + s.h2.Stats.Connections.Load(),
+		UID:         uint32(os.Geteuid()), GID: uint32(os.Getegid()),
+		Promotion: s.promotion.is(), Listeners: s.listenerStates(),
 	}
 	if s.Readonly {
 		st.Mode = "readonly"
@@ -115,6 +124,7 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Status())
 	})
+	s.promotionPaths(mux)
 	for pattern, h := range s.Control {
 		mux.HandleFunc(pattern, h)
 	}
@@ -153,18 +163,6 @@ const controlLimit = 16 << 20
 // Get asks for a path and decodes the JSON answer into v. set, if not nil, may
 // add to the request.
 func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Request), v any) error {
-	hc := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			short, done, err := shortPath(c.Path)
-			if err != nil {
-				return nil, err
-			}
-			defer done()
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", short)
-		},
-	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)
 	if err != nil {
 		return err
@@ -172,6 +170,36 @@ func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Req
 	if set != nil {
 		set(req)
 	}
+	return c.do(req, v)
+}
+
+// Post asks for a deed: asked is sent as JSON, the answer decoded into v; both
+// may be nil. A deed that was refused is a *RefusedError.
+func (c *ControlClient) Post(ctx context.Context, path string, asked, v any) error {
+	var body bytes.Buffer
+	if asked != nil {
+		if err := json.NewEncoder(&body).Encode(asked); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://proxy"+path, &body)
+	if err != nil {
+		return err
+	}
+	return c.do(req, v)
+}
+
+// RefusedError is the running proxy's reason not to do what it was asked.
+type RefusedError struct{ Reason string }
+
+// Error implements error.
+func (e *RefusedError) Error() string { return e.Reason }
+
+func (c *ControlClient) do(req *http.Request, v any) error {
+	hc := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, c.Path) },
+	}}
 	res, err := hc.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask control socket %s: %w", c.Path, err)
@@ -181,8 +209,14 @@ func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Req
 	if err != nil {
 		return fmt.Errorf("read control socket %s: %w", c.Path, err)
 	}
-	if res.StatusCode != http.StatusOK {
+	var refusal struct{ Error string }
+	switch {
+	case res.StatusCode == http.StatusConflict && json.Unmarshal(body, &refusal) == nil && refusal.Error != "":
+		return &RefusedError{refusal.Error}
+	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("control socket %s answered %s: %s", c.Path, res.Status, body)
+	case v == nil:
+		return nil
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("read control socket %s: %w", c.Path, err)

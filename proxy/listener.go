@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -14,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"etcdops/proxy/h1"
 	"etcdops/proxy/h2"
 	"etcdops/proxy/socket"
 )
@@ -32,6 +32,15 @@ type listener struct {
 	net.Listener
 	url url.URL
 	tls *tls.Config // nil: in the clear
+
+	path   string      // of a unix socket
+	socket os.FileInfo // of a unix socket: what tells it from another on its path
+
+	// What follows is of a TCP port; see steering.go. The indexes change under
+	// promotion.mu.
+	unsteerable error // why new connections can't be steered; nil if they can
+	own         int   // our index in the port's group, as last seen
+	given       int   // etcd's, as last seen
 }
 
 // ListenError says that a client URL can't be listened on.
@@ -51,25 +60,20 @@ func (e *ListenError) InUse() bool { return errors.Is(e.Err, syscall.EADDRINUSE)
 
 // listen binds every URL, each address once.
 func (s *Server) listen(ctx context.Context) error {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // promotion hands the port over by a program that MPTCP refuses
-	var bound []string
+	var named []string
 	for _, u := range s.ListenURLs {
 		network, address := "tcp", u.Host
 		if strings.HasPrefix(u.Scheme, "unix") {
 			network, address = "unix", u.Host+u.Path
 		}
-		if slices.Contains(bound, network+address) {
+		if slices.Contains(named, network+address) {
 			continue
 		}
-		bound = append(bound, network+address)
-		if network == "unix" {
-			if err := removeStale(ctx, address); err != nil {
-				s.closeListeners()
-				return &ListenError{u.String(), err}
-			}
+		named = append(named, network+address)
+		l, err := s.bind(ctx, network, address)
+		if errors.Is(err, errBound) {
+			continue
 		}
-		l, err := lc.Listen(ctx, network, address)
 		if err != nil {
 			s.closeListeners()
 			var op *net.OpError
@@ -78,14 +82,46 @@ func (s *Server) listen(ctx context.Context) error {
 			}
 			return &ListenError{u.String(), err}
 		}
-		b := &listener{Listener: l, url: u}
+		l.url = u
 		if u.Scheme == "https" || u.Scheme == "unixs" {
-			b.tls = s.ListenTLS.Clone()
-			b.tls.NextProtos = []string{"h2", "http/1.1"}
+			l.tls = s.ListenTLS.Clone()
+			l.tls.NextProtos = []string{"h2", "http/1.1"}
 		}
-		s.listeners = append(s.listeners, b)
+		s.listeners = append(s.listeners, l)
 	}
 	return nil
+}
+
+// bind listens on one address.
+func (s *Server) bind(ctx context.Context, network, address string) (*listener, error) {
+	if network == "unix" {
+		l, err := listenUnix(ctx, address, s.BesideMember)
+		if err != nil {
+			return nil, err
+		}
+		b := &listener{Listener: l, path: address}
+		if b.socket, err = os.Lstat(address); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		return b, nil
+	}
+	var bound []netip.AddrPort
+	for _, l := range s.listeners {
+		if l.path == "" {
+			at := l.Addr().(*net.TCPAddr).AddrPort()
+			bound = append(bound, netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
+		}
+	}
+	l, joined, err := listenTCP(ctx, address, bound, s.BesideMember)
+	if err != nil {
+		return nil, err
+	}
+	if joined {
+		s.Logger.Info("port joined, its holder shares it", "address", l.Addr().String())
+	}
+	// Always, and not only while a promotion is under way: what else joins the
+	// port gets none of our clients, from its first moment on.
+	return &listener{Listener: l, unsteerable: attach(l, 0)}, nil
 }
 
 // removeStale removes a unix socket that nobody listens on any more.
@@ -100,8 +136,7 @@ func removeStale(ctx context.Context, path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("%s exists and is not a socket", path)
 	}
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
+	c, err := dialUnix(ctx, path)
 	if err == nil {
 		_ = c.Close()
 		return syscall.EADDRINUSE
@@ -131,9 +166,13 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			}
 			continue
 		}
-		s.conns.Add(1)
+		if s.promotion.probes.arrived(nc.RemoteAddr()) {
+			_ = nc.Close()
+			continue
+		}
+		s.conns.begin()
 		go func() {
-			defer s.conns.Done()
+			defer s.conns.end()
 			defer nc.Close()
 			if err := s.serve(ctx, l, nc); err != nil {
 				s.Logger.Debug("connection refused", "client", nc.RemoteAddr().String(), "error", err)
@@ -161,7 +200,9 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 		}
 		conn = t
 	}
+	spoken := s.conns.silent(conn)
 	first, two, err := sniff(conn)
+	spoken()
 	stop()
 	switch {
 	case err != nil && errors.Is(err, io.EOF):
@@ -177,12 +218,9 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 }
 
 // sniff reads until the first bytes are, or can no longer become, the preface of
-// HTTP/2 (RFC 9113 section 3.4).
+// HTTP/2 (RFC 9113 section 3.4). c has a read deadline for the first of them.
 func sniff(c net.Conn) (first []byte, two bool, err error) {
 	first = make([]byte, 0, len(h2.Preface))
-	if err := c.SetReadDeadline(time.Now().Add(h1.DefaultIdleTimeout)); err != nil {
-		return nil, false, err
-	}
 	for {
 		n, err := c.Read(first[len(first):cap(first)])
 		if n > 0 && len(first) == 0 {
@@ -190,10 +228,10 @@ func sniff(c net.Conn) (first []byte, two bool, err error) {
 		}
 		first = first[:len(first)+n]
 		if !strings.HasPrefix(h2.Preface, string(first)) {
-			return first, false, c.SetReadDeadline(time.Time{})
+			return first, false, nil
 		}
 		if len(first) == len(h2.Preface) {
-			return first, true, c.SetReadDeadline(time.Time{})
+			return first, true, nil
 		}
 		if err != nil {
 			return nil, false, err

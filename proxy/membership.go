@@ -96,8 +96,7 @@ func (s *Server) adopt(ctx context.Context, view View) {
 				e.Why = "the URL can't be read: " + err.Error()
 			case self.Is(ctx, u):
 				e.Why = "it is this proxy's own address"
-				s.Logger.Warn("member advertises this proxy, endpoint dropped",
-					"member", m.Name, "url", raw, "hint", policy.LoopHint)
+				s.sayOwn(m.Name, raw)
 			default:
 				e.Used = true
 				dm.ClientURLs = append(dm.ClientURLs, raw)
@@ -115,10 +114,28 @@ func (s *Server) adopt(ctx context.Context, view View) {
 	s.view.Store(next)
 }
 
+// sayOwn logs that a member advertises an address of ours: a mistake that goes
+// on, or the member that is about to take our place.
+func (s *Server) sayOwn(member, raw string) {
+	if !s.underWay() {
+		s.Logger.Warn("member advertises this proxy, endpoint dropped",
+			"member", member, "url", raw, "hint", policy.LoopHint)
+		return
+	}
+	if !s.saidOwn {
+		s.saidOwn = true
+		s.Logger.Info("new member advertises this port, which will be handed over to it", "member", member, "url", raw)
+	}
+}
+
 func (s *Server) addrs() []net.Addr {
 	var out []net.Addr
 	for _, l := range s.listeners {
-		out = append(out, l.Addr())
+		if l.path != "" {
+			out = append(out, &net.UnixAddr{Name: l.path, Net: "unix"})
+		} else {
+			out = append(out, l.Addr())
+		}
 	}
 	return out
 }

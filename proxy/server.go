@@ -79,6 +79,13 @@ type Server struct {
 	DrainTimeout time.Duration
 	// RunDir is where the proxy registers itself; empty means nowhere.
 	RunDir string
+	// BesideMember says that a promotion is under way in the data directory: the
+	// proxy serves in spite of a member's log there, joins the ports that etcd
+	// may hold already, and keeps them until it is told to hand them over.
+	BesideMember bool
+	// Hold and Release are called when a promotion begins to hold the ports and
+	// when it gives them back unused. They may be nil.
+	Hold, Release func()
 	// Control are further paths of the control socket.
 	Control map[string]http.HandlerFunc
 	// Version is what the status names.
@@ -98,7 +105,12 @@ type Server struct {
 	started   time.Time
 	listeners []*listener
 	view      atomic.Pointer[state]
-	conns     sync.WaitGroup
+	conns     connections
+	promotion promotion
+	saidOwn   bool // that the new member advertises our port; follow's own
+
+	accepting sync.WaitGroup
+	cutConns  context.CancelFunc
 }
 
 // Run listens at once and serves until ctx ends; then it drains and returns
@@ -135,6 +147,9 @@ func (s *Server) Run(ctx, kill context.Context) error {
 		tasks.Go(func() { run(runCtx, ready) })
 		<-ready
 	}
+	s.promotion.wake, s.promotion.drains = make(chan struct{}, 1), make(chan drainCall)
+	s.promotion.over = make(chan struct{})
+	s.promotion.mu.Lock() // whoever asks for something waits until we accept
 	control, err := s.openControl(runCtx)
 	if err != nil {
 		return err
@@ -154,33 +169,64 @@ func (s *Server) Run(ctx, kill context.Context) error {
 	defer following.Wait() // before the director ends
 	defer stopFollow()
 
+	following.Go(func() { s.guard(follow) })
+
 	connCtx, cutConns := context.WithCancel(runCtx)
 	defer cutConns()
-	var accepting sync.WaitGroup
+	s.cutConns = cutConns
 	for _, l := range s.listeners {
 		s.Logger.Info("listening", "url", l.url.String(), "address", l.Addr().String())
-		accepting.Go(func() { s.accept(connCtx, l) })
+		s.accepting.Go(func() { s.accept(connCtx, l) })
 	}
+	if s.BesideMember {
+		s.joinPorts(runCtx)
+	}
+	s.promotion.mu.Unlock()
 	if runtime.GOOS != "linux" {
 		s.Logger.Info("not on linux: that a client left is seen later, and an idle client with unread requests is not seen", "os", runtime.GOOS)
 	}
 	s.notify("READY=1\nSTATUS=looking for the cluster")
-
-	select {
-	case <-ctx.Done():
-		stopFollow()
-		s.drain(kill, cutConns, &accepting)
-		if kill.Err() == nil {
-			cutConns()
-			s.conns.Wait()
-		}
-	case <-kill.Done():
+	s.untilEnd(ctx, kill)
+	stopFollow()
+	if kill.Err() == nil {
+		cutConns()
+		s.conns.wait(kill)
 	}
 	return nil
 }
 
+// untilEnd serves until ctx ends, and then drains, unless that was done before.
+func (s *Server) untilEnd(ctx, kill context.Context) {
+	defer close(s.promotion.over)
+	var drained *DrainAnswer
+	for {
+		select {
+		case <-ctx.Done():
+			if drained == nil {
+				s.notify("STOPPING=1\nSTATUS=draining")
+				s.drain(kill, s.DrainTimeout, s.promotion.is() == stageHandedOver)
+			}
+			return
+		case <-kill.Done():
+			return
+		case call := <-s.promotion.drains:
+			if drained == nil {
+				s.notify("STATUS=draining")
+				a := s.drain(kill, call.timeout, true)
+				drained = &a
+				s.promotion.stage.Store(stageDrained)
+				s.notify("STATUS=drained, to be stopped")
+			}
+			call.done <- *drained
+		}
+	}
+}
+
 // checkDataDir refuses a directory that belongs to a member.
 func (s *Server) checkDataDir() error {
+	if s.BesideMember {
+		return nil
+	}
 	wal := s.WALDir
 	if wal == "" {
 		wal = filepath.Join(s.DataDir, "member", "wal")
@@ -233,41 +279,75 @@ func (s *Server) build() {
 // cutMessage is what a request still open at the end of the drain is told.
 const cutMessage = "etcdops: the proxy is stopping"
 
-// drain lets what is under way end, up to DrainTimeout.
-func (s *Server) drain(kill context.Context, cutConns func(), accepting *sync.WaitGroup) {
-	s.notify("STOPPING=1\nSTATUS=draining")
-	s.Logger.Info("draining", "timeout", s.DrainTimeout)
-	s.closeListeners()
-	accepting.Wait()
+const (
+	// lastWords is how long clients get to take the last frames after a cut.
+	lastWords = 500 * time.Millisecond
+	// landingTime is how long after a hand-over the listeners stay open: who had
+	// begun to connect before it still comes to us.
+	landingTime = time.Second
+)
+
+// drain lets what is under way end, up to timeout. With landing, the listeners
+// stay open meanwhile.
+func (s *Server) drain(kill context.Context, timeout time.Duration, landing bool) DrainAnswer {
+	began, refused := time.Now(), s.h2.Stats.Late.Load()
+	s.Logger.Info("draining", "timeout", timeout)
+	limit, cancel := context.WithTimeout(kill, timeout)
+	defer cancel()
+	if !landing {
+		s.stopAccepting()
+	}
 	s.h1.Drain()
 	s.h2.Drain()
-	done := make(chan struct{})
-	go func() {
-		s.conns.Wait()
-		close(done)
-	}()
-	t := time.NewTimer(s.DrainTimeout)
-	defer t.Stop()
-	select {
-	case <-done:
-		return
-	case <-kill.Done():
-		return
-	case <-t.C:
+	s.conns.drain()
+	if landing {
+		s.waitForLanding(limit)
+		s.conns.wait(limit)
+		s.stopAccepting()
 	}
-	n := s.h2.Cut(cutMessage) + int(s.h1stats.Inflight.Load())
-	s.Logger.Info("drain limit reached", "cut", n)
-	select {
-	case <-done:
-	case <-kill.Done():
-	case <-time.After(lastWords):
+	var a DrainAnswer
+	if !s.conns.wait(limit) && kill.Err() == nil {
+		a = s.cut(kill)
 	}
-	cutConns()
-	s.h1.Close()
+	a.Refused = int(s.h2.Stats.Late.Load() - refused)
+	a.TookMS = time.Since(began).Milliseconds()
+	return a
 }
 
-// lastWords is how long clients get to take the last frames after a cut.
-const lastWords = 500 * time.Millisecond
+func (s *Server) stopAccepting() {
+	s.closeListeners()
+	s.accepting.Wait()
+}
+
+func (s *Server) waitForLanding(limit context.Context) {
+	s.promotion.mu.Lock()
+	handed := s.promotion.handed
+	s.promotion.mu.Unlock()
+	if handed.IsZero() {
+		return
+	}
+	t := time.NewTimer(time.Until(handed.Add(landingTime)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-limit.Done():
+	}
+}
+
+// cut ends all requests that are still open, and their connections.
+func (s *Server) cut(kill context.Context) DrainAnswer {
+	all, waits := s.h1.Underway() // before the cut of HTTP/2 ends those that it carries
+	two := s.h2.Cut(cutMessage)
+	a := DrainAnswer{Cut: all + two.Requests, CutStreams: two.Streams, CutWaits: waits + two.Waits}
+	s.Logger.Info("drain limit reached", "cut", a.Cut, "streams", a.CutStreams, "waits", a.CutWaits)
+	words, cancel := context.WithTimeout(kill, lastWords)
+	defer cancel()
+	s.conns.wait(words)
+	s.cutConns()
+	s.h1.Close()
+	s.conns.wait(kill)
+	return a
+}
 
 func (s *Server) notify(state string) {
 	if s.Notify != nil {

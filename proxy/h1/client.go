@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"etcdops/proxy/director"
@@ -37,6 +38,7 @@ type client struct {
 	in      inbox
 	out     *bufio.Writer
 	session *director.Session
+	waits   atomic.Bool // the request under way waits for something to happen
 
 	mu     sync.Mutex
 	idle   bool    // waits for a request
@@ -127,7 +129,10 @@ func (cl *client) once(ctx context.Context) after {
 	cl.r.Stats.Requests.Add(1)
 	cl.r.Stats.Inflight.Add(1)
 	defer cl.r.Stats.Inflight.Add(-1)
-	return newExchange(cl, req, head).run(ctx)
+	x := newExchange(cl, req, head)
+	cl.waits.Store(x.waits())
+	defer cl.waits.Store(false)
+	return x.run(ctx)
 }
 
 // readRequest reads and checks a head. The error is a *refusal where the client

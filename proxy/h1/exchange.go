@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"etcdops/proxy/director"
@@ -69,6 +70,19 @@ func (x *exchange) run(ctx context.Context) after {
 		}
 	}
 	return x.forward(ctx)
+}
+
+// longCalls end the paths of the JSON gateway that wait for something to happen
+// (etcd api/v3, rpc.pb.gw.go).
+var longCalls = []string{"/watch", "/lock/lock", "/election/campaign", "/election/observe"}
+
+// waits says whether the request waits for something to happen. A v2 long poll
+// says wait=true (etcd 3.5, v2http).
+func (x *exchange) waits() bool {
+	if strings.HasPrefix(x.path, "/v3") {
+		return slices.ContainsFunc(longCalls, func(end string) bool { return strings.HasSuffix(x.path, end) })
+	}
+	return strings.Contains(x.req.URL.RawQuery, "wait=true")
 }
 
 func (x *exchange) refuse(status int, text string) after {

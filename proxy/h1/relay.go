@@ -165,6 +165,17 @@ func (r *Relay) Close() {
 	r.members.close()
 }
 
+// Underway counts the requests that are under way, and those of them that wait
+// for something to happen: long polls, watches, locks and elections.
+func (r *Relay) Underway() (all, waits int) {
+	for _, cl := range r.present() {
+		if cl.waits.Load() {
+			waits++
+		}
+	}
+	return int(r.Stats.Inflight.Load()), waits
+}
+
 func (r *Relay) present() []*client {
 	r.mu.Lock()
 	defer r.mu.Unlock()

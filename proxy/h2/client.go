@@ -129,6 +129,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		err = streamError{id, codeRefusedStream} // above our last id: not processed
 		cc.maxID = id
 		cc.noteReset(id)
+		cc.r.Stats.Late.Add(1)
 	case streams >= maxClientStreams:
 		err = streamError{id, codeRefusedStream} // nothing of it was sent anywhere
 		cc.noteReset(id)
@@ -136,9 +137,13 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	default:
 		cc.lastID, cc.maxID = id, id
 	}
+	tell := cc.r.draining.Load() && !cc.draining
 	cc.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if tell { // it came while we drain, and this request is served
+		defer cc.drain()
 	}
 	h, ok := parseRequest(fields)
 	if !tooLarge && (!ok || end && h.length > 0) {

@@ -104,6 +104,35 @@ func TestDrainKeepsTheAnswerWhole(t *testing.T) {
 	}
 }
 
+// Who comes while we drain is served, and then told to go.
+func TestNewcomerOfADrainIsServed(t *testing.T) {
+	m := startMember(t, behave(nil))
+	r := startRig(t, m.url)
+	r.relay.Drain()
+	c := dialRig(t, r.addr)
+	put := c.open(pathPut, true)
+	var goaways []uint32
+	answered := false
+	for f := c.next(); f != nil; f = c.next() {
+		switch f := f.(type) {
+		case *http2.GoAwayFrame:
+			goaways = append(goaways, f.LastStreamID)
+		case *http2.MetaHeadersFrame:
+			answered = answered || f.StreamID == put
+		}
+	}
+	if !answered || len(goaways) != 2 || goaways[0] != maxStreamID || goaways[1] != put {
+		t.Fatalf("answered %v, GOAWAY %v", answered, goaways)
+	}
+	mute := dialRig(t, r.addr) // asks for nothing
+	for f := mute.next(); f != nil; f = mute.next() {
+		if _, ok := f.(*http2.GoAwayFrame); ok {
+			return
+		}
+	}
+	t.Fatal("ended without a GOAWAY")
+}
+
 // heldConn holds one Write back until it is let go.
 type heldConn struct {
 	net.Conn

@@ -18,6 +18,7 @@ import (
 type Stats struct {
 	Requests    atomic.Int64 // streams opened by clients
 	Refused     atomic.Int64 // answered by us: readonly, loop, too large
+	Late        atomic.Int64 // refused unprocessed behind the last GOAWAY of a drain
 	Retried     atomic.Int64 // given to a second member
 	Failed      atomic.Int64 // answered UNAVAILABLE by us
 	Connections atomic.Int64 // client connections open now
@@ -47,10 +48,11 @@ type Relay struct {
 	via   string
 	tasks sync.WaitGroup
 
-	mu       sync.Mutex
-	clients  map[*clientConn]bool
-	pools    map[*director.Endpoint]*pool
-	draining bool
+	draining atomic.Bool
+
+	mu      sync.Mutex
+	clients map[*clientConn]bool
+	pools   map[*director.Endpoint]*pool
 }
 
 // settingsWaitDefault bounds the wait for SETTINGS where the dial has no limit.
@@ -83,6 +85,7 @@ func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 			return
 		case now := <-t.C:
 			r.check(now)
+			r.sendAway()
 		}
 	}
 }
@@ -116,12 +119,8 @@ func (r *Relay) Serve(ctx context.Context, nc net.Conn, first []byte) {
 	defer stop()
 	r.mu.Lock()
 	r.clients[cc] = true
-	draining := r.draining
 	r.mu.Unlock()
 	r.Stats.Connections.Add(1)
-	if draining {
-		cc.drain()
-	}
 	err := cc.serve()
 	r.mu.Lock()
 	delete(r.clients, cc)
@@ -135,23 +134,64 @@ func (r *Relay) Serve(ctx context.Context, nc net.Conn, first []byte) {
 	}
 }
 
-// Drain tells every client, and each that still comes, to send its new requests
-// elsewhere. Requests under way go on.
+// Drain tells every client to send its new requests elsewhere; who still comes
+// is told behind its first request, or within a second. Requests under way go
+// on.
 func (r *Relay) Drain() {
-	r.mu.Lock()
-	r.draining = true
-	r.mu.Unlock()
+	r.draining.Store(true)
+	r.sendAway()
+}
+
+// sendAway tells those who were not told yet, if we drain.
+func (r *Relay) sendAway() {
+	if !r.draining.Load() {
+		return
+	}
 	for _, cc := range r.clientList() {
 		cc.drain()
 	}
 }
 
+// Cuts counts the gRPC requests that a cut has ended.
+type Cuts struct {
+	Requests int
+	Streams  int // of those, watches and other streams, which clients open again
+	Waits    int // of those, Lock and Campaign, whose clients lose their place
+}
+
+// streamCalls and waitCalls are the calls of etcd's gRPC services that are open
+// for long (etcd api/v3, etcdserverpb/rpc.proto; server/v3, etcdserver/api).
+var (
+	streamCalls = map[string]bool{
+		"/etcdserverpb.Watch/Watch":          true,
+		"/etcdserverpb.Lease/LeaseKeepAlive": true,
+		"/etcdserverpb.Maintenance/Snapshot": true,
+		"/etcdserverpb.KV/RangeStream":       true,
+		"/v3electionpb.Election/Observe":     true,
+		"/grpc.health.v1.Health/Watch":       true,
+	}
+	waitCalls = map[string]bool{
+		"/v3lockpb.Lock/Lock":             true,
+		"/v3electionpb.Election/Campaign": true,
+	}
+)
+
 // Cut ends all requests under way with UNAVAILABLE and closes the connections.
-// It returns how many requests it cut.
-func (r *Relay) Cut(message string) (cut int) {
+// Requests that are not gRPC end too, but are the HTTP/1.1 relay's to count.
+func (r *Relay) Cut(message string) (cut Cuts) {
 	for _, cc := range r.clientList() {
 		cc.mu.Lock()
-		cut += len(cc.streams)
+		for _, sd := range cc.streams {
+			switch {
+			case sd.s.plain:
+				continue
+			case streamCalls[sd.s.path]:
+				cut.Streams++
+			case waitCalls[sd.s.path]:
+				cut.Waits++
+			}
+			cut.Requests++
+		}
 		cc.mu.Unlock()
 		cc.cut(message)
 	}

@@ -200,14 +200,14 @@ func TestDrainAndCut(t *testing.T) {
 	if f, ok := busy.next().(*http2.GoAwayFrame); !ok || f.LastStreamID != maxStreamID {
 		t.Fatalf("the busy client got %v", f)
 	}
-	done := make(chan int)
+	done := make(chan Cuts)
 	go func() { done <- r.relay.Cut("stopping") }()
 	o := busy.wait(watch)
 	if o.fields["grpc-status"] != "14" || o.fields["grpc-message"] != "stopping" || o.blocks != 1 {
 		t.Fatalf("got %+v", o)
 	}
-	if n := <-done; n != 1 {
-		t.Fatalf("%d requests were cut", n)
+	if n := <-done; n != (Cuts{Requests: 1, Streams: 1}) {
+		t.Fatalf("were cut: %+v", n)
 	}
 }
 

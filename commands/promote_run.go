@@ -1,0 +1,234 @@
+package commands
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"etcdops/discover"
+	"etcdops/promote"
+)
+
+// newPromotion plans a promotion, asks, and carries it out.
+func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
+	found, err := findStanding(ctx, env, opts)
+	if err != nil {
+		return err
+	}
+	user, password, err := readUser(env, membersOptions{User: opts.User, PasswordFile: opts.PasswordFile})
+	if err != nil {
+		return err
+	}
+	inspector := &discover.Inspector{TLS: found.tls, Username: user, Password: password}
+	clusterID, members, err := inspector.List(ctx, found.endpoints)
+	if errors.Is(err, discover.ErrNeedsUser) {
+		return fail(ExitRefused, err, "add --user NAME and --password-file FILE, of a user with the root role")
+	}
+	if err != nil {
+		return fail(ExitNoCluster, err, "see the members with: etcdops proxy members; TLS files towards them: --cacert, --cert, --key")
+	}
+	binary, err := findBinary(ctx, opts, &found.standing)
+	if err != nil {
+		return err
+	}
+	rows := inspector.Inspect(ctx, members)
+	prep := promote.Prepare(ctx, opts.Request, found.standing, binary, clusterID, rows)
+	talk := &promoteTalk{env: env, opts: opts, prep: prep}
+	talk.showPlan(members)
+	if opts.DryRun {
+		return talk.dryRun(members)
+	}
+	if len(prep.Refusals) > 0 {
+		return talk.refuse()
+	}
+	if err := confirm(env, opts, "Go ahead?"); err != nil {
+		return err
+	}
+	release, err := promote.Lock(opts.Request.DataDir, found.standing.UID, found.standing.GID)
+	if err != nil {
+		return explainLock(err)
+	}
+	defer release()
+	if promote.Unfinished(opts.Request.DataDir) {
+		return &Failure{Code: ExitLocked, Message: "another promotion has begun in " + opts.Request.DataDir, Hint: "see where it stands with: etcdops proxy promote --continue --dry-run --data-dir " + opts.Request.DataDir}
+	}
+	journal, err := prep.Begin()
+	if err != nil {
+		return fail(ExitRefused, err, "no member was added; check the rights of "+opts.Request.DataDir)
+	}
+	p, err := newCarrier(opts, journal, talk, found.tls, user, password)
+	if err != nil {
+		return err
+	}
+	return talk.carryOut(ctx, p)
+}
+
+// resumePromotion goes on with a promotion that was cut, or undoes it.
+func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journal *promote.Journal) error {
+	plan := &journal.Plan
+	if name := opts.Request.Name; name != "" && name != plan.Name {
+		return &Failure{
+			Code: ExitRefused, Message: fmt.Sprintf("the promotion of %s is under way in %s, not that of %s", plan.Name, plan.DataDir, name),
+			Hint: "go on with it: etcdops proxy promote --continue --data-dir " + plan.DataDir + "; or undo it with --abort",
+		}
+	}
+	talk := &promoteTalk{env: env, opts: opts, prep: &promote.Preparation{Plan: *plan}}
+	talk.showJournal(journal)
+	if opts.DryRun {
+		return nil
+	}
+	user, password, err := readUser(env, membersOptions{User: opts.User, PasswordFile: opts.PasswordFile})
+	if err != nil {
+		return err
+	}
+	question := "Go on with it?"
+	if opts.Abort || journal.Undoing() {
+		question = "Undo it?"
+	}
+	if err := confirm(env, opts, question); err != nil {
+		return err
+	}
+	release, err := promote.Lock(plan.DataDir, plan.Service.UID, plan.Service.GID)
+	if err != nil {
+		return explainLock(err)
+	}
+	defer release()
+	if journal, err = promote.OpenJournal(plan.DataDir); err != nil {
+		return fail(ExitRefused, err, "another run may have ended it: see etcdops proxy members")
+	}
+	tlsConfig, err := membersTLS(opts, plan.Proxy.Settings)
+	if err != nil {
+		return err
+	}
+	if !opts.Abort && !journal.Undoing() {
+		binary := journal.Plan.Service.Binary
+		if journal.Plan.Service.Binary, err = promote.FindBinary(ctx, binary.Path, binary.Args...); err != nil {
+			return fail(ExitHalfway, err, "put etcd "+binary.Version+" back there, or undo with --abort")
+		}
+	}
+	p, err := newCarrier(opts, journal, talk, tlsConfig, user, password)
+	if err != nil {
+		return err
+	}
+	if opts.Abort || journal.Undoing() {
+		return talk.undo(ctx, p)
+	}
+	return talk.carryOut(ctx, p)
+}
+
+// newCarrier wires a promotion.
+func newCarrier(opts *promoteOptions, journal *promote.Journal, talk *promoteTalk, tlsConfig *tls.Config, user, password string) (*promote.Promotion, error) {
+	plan := &journal.Plan
+	journal.Written = talk.env.Journaled
+	clusterID, endpoints, err := planCluster(plan)
+	if err != nil {
+		return nil, err
+	}
+	p := &promote.Promotion{
+		Journal: journal,
+		Cluster: &promote.Cluster{ID: clusterID, TLS: tlsConfig, Username: user, Password: password, Endpoints: endpoints},
+		Joiner:  &promote.Joiner{Socket: plan.Socket, DataDir: plan.DataDir},
+		Proxy:   proxyOf(plan),
+		Print:   talk.printVariables, Say: talk.say, Progress: talk.progress,
+		StopTimeout: opts.StopTimeout, StallTimeout: opts.StallTimeout,
+	}
+	if opts.Request.StageEnv && !opts.Continue {
+		p.StopAfter = promote.StepPrint
+	}
+	if plan.Supervisor == promote.SuperviseSystemd || plan.Proxy.Unit != "" {
+		systemd := &promote.Systemd{}
+		p.Units, p.Supervisor = systemd, systemd
+	}
+	if plan.Supervisor == promote.SuperviseDetach {
+		p.Supervisor = &promote.Detached{}
+	}
+	return p, nil
+}
+
+// planCluster is the cluster's ID and the client URLs of its voters.
+func planCluster(plan *promote.Plan) (uint64, []string, error) {
+	var id uint64
+	if _, err := fmt.Sscanf(plan.ClusterID, "%x", &id); err != nil {
+		return 0, nil, fail(ExitRefused, fmt.Errorf("the journal names no cluster: %w", err), "mend the journal by hand")
+	}
+	var endpoints []string
+	for _, m := range plan.Members {
+		if m.Role == discover.RoleVoter {
+			endpoints = append(endpoints, m.ClientURLs...)
+		}
+	}
+	return id, endpoints, nil
+}
+
+// findBinary finds the etcd that is to run: the one that was named, that of a
+// native proxy, or the one on PATH.
+func findBinary(ctx context.Context, opts *promoteOptions, standing *promote.Standing) (promote.Binary, error) {
+	path, args := opts.Etcd, []string(nil)
+	switch {
+	case path == etcdEmbedded:
+		self, err := os.Executable()
+		if err != nil {
+			return promote.Binary{}, err
+		}
+		path, args = self, []string{"etcd"}
+	case path != "":
+		if !strings.Contains(path, "/") {
+			return promote.Binary{}, usageError("write the whole path, as in --etcd /usr/bin/etcd; or --etcd embedded", "--etcd: %q is not a path", path)
+		}
+	case standing.Native:
+		exe, err := standing.Process.Exe()
+		if err != nil {
+			return promote.Binary{}, fail(ExitRefused, err, "name it with --etcd PATH")
+		}
+		path = exe
+	default:
+		found, err := exec.LookPath("etcd")
+		if err != nil {
+			return promote.Binary{}, &Failure{Code: ExitRefused, Message: "there is no etcd on PATH", Hint: "name it with --etcd PATH, or take the one built in with --etcd embedded"}
+		}
+		path = found
+	}
+	binary, err := promote.FindBinary(ctx, path, args...)
+	if err != nil {
+		return promote.Binary{}, fail(ExitRefused, err, "name an etcd that runs here with --etcd PATH")
+	}
+	return binary, nil
+}
+
+// confirm asks before anything is changed.
+func confirm(env *Env, opts *promoteOptions, question string) error {
+	if opts.Yes {
+		return nil
+	}
+	if !env.StdinTTY {
+		return &Failure{Code: ExitRefused, Message: "not confirmed, no changes made", Hint: "add --yes, or run it on a terminal"}
+	}
+	fmt.Fprintf(env.Stderr, "%s Type yes: ", question)
+	line, err := bufio.NewReader(env.Stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != "yes" {
+		return &Failure{Code: ExitRefused, Message: "not confirmed, no changes made", Hint: "run it again when you are ready; --dry-run shows the plan alone"}
+	}
+	return nil
+}
+
+func explainLock(err error) error {
+	var locked *promote.LockedError
+	if errors.As(err, &locked) {
+		return fail(ExitLocked, err, "wait for it to end; it says on its own terminal where it stands")
+	}
+	return fail(ExitRefused, err, "run it as the proxy's user or root")
+}
+
+// absolute makes a path absolute against another process's folder.
+func absolute(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

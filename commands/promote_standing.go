@@ -1,0 +1,214 @@
+package commands
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"etcdops/discover"
+	"etcdops/promote"
+	"etcdops/proxy"
+)
+
+// foundProxy is the proxy that is to become a member, and the way to its
+// cluster.
+type foundProxy struct {
+	standing  promote.Standing
+	endpoints []string // client URLs of members
+	tls       *tls.Config
+}
+
+// findStanding asks the running proxy how it stands, or reads it from a native
+// proxy's process.
+func findStanding(ctx context.Context, env *Env, opts *promoteOptions) (*foundProxy, error) {
+	find := findOurs
+	if opts.PID > 0 {
+		find = findNative
+	}
+	found, err := find(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &found.standing
+	if s.NamespacePID, err = s.Process.NamespacePID(); err != nil {
+		return nil, fail(ExitRefused, err, "run it as the proxy's user or root")
+	}
+	s.Pod, s.Apart = s.Process.Pod(), !s.Process.SharesNetwork()
+	if opts.Request.Unit == "" {
+		if unit, main, err := new(promote.Systemd).UnitOf(ctx, s.Process.PID); err == nil && main {
+			s.Unit = unit
+		}
+	}
+	if found.tls, err = membersTLS(opts, s.Settings); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
+	client := proxy.ControlClient{Path: proxy.ControlPath(opts.Request.DataDir)}
+	var status proxy.Status
+	err := client.Get(ctx, "/v1/status", nil, &status)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, &Failure{
+			Code: ExitRefused, Message: "no proxy of ours runs in " + opts.Request.DataDir,
+			Hint: "start it with etcdops proxy start, or name another --data-dir; for a native etcd proxy add --pid N",
+		}
+	case err != nil:
+		return nil, fail(ExitRefused, err, "run it as the proxy's user or root")
+	}
+	if status.ClusterID == "" {
+		return nil, &Failure{Code: ExitNoCluster, Message: "the proxy has found no cluster yet: " + status.RefreshError, Hint: "see why with: etcdops proxy discover, and the flags of that proxy"}
+	}
+	var report standingReport
+	if err := client.Get(ctx, standingPath, nil, &report); err != nil {
+		return nil, fail(ExitRefused, err, "is the proxy of another version than this command? Start it again with this one")
+	}
+	process, err := promote.FindProcess(status.PID)
+	if err != nil {
+		return nil, fail(ExitRefused, err, "run it on the machine and in the pid namespace of the proxy")
+	}
+	found := &foundProxy{standing: promote.Standing{
+		Process: process, UID: status.UID, GID: status.GID,
+		Settings: report.Settings, Args: report.Args, Dir: report.Dir, Environ: report.Environ,
+	}}
+	if exe, err := process.Exe(); err == nil && len(report.Args) > 0 && !strings.Contains(report.Args[0], "/") {
+		found.standing.Args[0] = exe // it was found on a PATH that may have changed
+	}
+	if _, err := fmt.Sscanf(status.ClusterID, "%x", &found.standing.ClusterID); err != nil {
+		return nil, fail(ExitRefused, fmt.Errorf("the proxy names the cluster %q", status.ClusterID), "")
+	}
+	for _, l := range status.Listeners {
+		found.standing.Listeners = append(found.standing.Listeners, promote.Listener{
+			URL: l.URL, Network: l.Network, Address: l.Address, HandOver: l.HandOver, Why: l.Why,
+		})
+	}
+	for _, e := range status.Endpoints {
+		if e.Used {
+			found.endpoints = append(found.endpoints, e.URL)
+		}
+	}
+	return found, nil
+}
+
+// findNative reads a native etcd proxy's flags and environment, and finds its
+// cluster as that proxy did.
+func findNative(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
+	process, err := promote.FindProcess(opts.PID)
+	if err != nil {
+		return nil, fail(ExitRefused, err, "find it with: pgrep -a etcd")
+	}
+	args, err1 := process.Args()
+	environ, err2 := process.Environ()
+	dir, err3 := process.Dir()
+	uid, gid, err4 := process.Owner()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, fail(ExitRefused, err, "run it as that process's user or root")
+	}
+	flags, err := readArgs(args[1:])
+	if err != nil {
+		return nil, err
+	}
+	s, err := loadSettings(proxySettings(), flags, (&Env{Environ: environ}).Getenv)
+	if err != nil {
+		return nil, err
+	}
+	if mode, _ := s.Lookup("proxy"); !s.IsSet("proxy") || mode == "off" {
+		return nil, &Failure{Code: ExitRefused, Message: fmt.Sprintf("process %d is no etcd proxy: it has no --proxy on", opts.PID), Hint: "find it with: pgrep -a etcd"}
+	}
+	if own := absolute(dir, s.String("data-dir")); own != opts.Request.DataDir {
+		return nil, &Failure{Code: ExitRefused, Message: fmt.Sprintf("process %d works in %s, not in %s", opts.PID, own, opts.Request.DataDir), Hint: "add --data-dir " + own}
+	}
+	standing := promote.Standing{
+		Process: process, Native: true, UID: uid, GID: gid, Settings: setSettings(s, dir),
+		Args: args, Dir: dir, Environ: plainEnviron(environ),
+	}
+	if exe, err := process.Exe(); err == nil && !strings.Contains(args[0], "/") {
+		standing.Args[0] = exe
+	}
+	for _, raw := range s.List("listen-client-urls") {
+		standing.Listeners = append(standing.Listeners, promote.Listener{URL: raw, Why: "it is held by a native etcd proxy"})
+	}
+	ids, err := loadIdentities(absoluteSettings(standing.Settings), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	resolution, err := discover.New(discover.Config{
+		InitialCluster: s.String("initial-cluster"), DataDir: opts.Request.DataDir, PeerTLS: ids.Peers,
+		PreferFile: true, DialTimeout: discover.DefaultDialTimeout,
+	}).Resolve(ctx)
+	if err != nil {
+		return nil, fail(ExitNoCluster, err, "see each step with: etcdops proxy discover --data-dir "+opts.Request.DataDir)
+	}
+	found := &foundProxy{standing: standing}
+	if _, err := fmt.Sscanf(resolution.ClusterID, "%x", &found.standing.ClusterID); err != nil {
+		return nil, fail(ExitNoCluster, err, "")
+	}
+	for _, c := range resolution.Clients {
+		if c.Used {
+			found.endpoints = append(found.endpoints, c.URL)
+		}
+	}
+	return found, nil
+}
+
+// readArgs reads the flags of an etcd command line.
+func readArgs(args []string) (func(name string) (string, bool), error) {
+	switches := map[string]bool{}
+	for _, s := range proxySettings() {
+		switches[s.Name] = s.Bool
+	}
+	values := map[string]string{}
+	for len(args) > 0 {
+		word := args[0]
+		args = args[1:]
+		name := strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-")
+		if name == word || name == "" {
+			continue
+		}
+		name, value, has := strings.Cut(name, "=")
+		switch {
+		case has:
+		case switches[name]:
+			value = "true"
+		case len(args) > 0:
+			value, args = args[0], args[1:]
+		}
+		values[name] = value
+	}
+	return func(name string) (string, bool) {
+		value, found := values[name]
+		return value, found
+	}, nil
+}
+
+// absoluteSettings are the settings of another process, all paths absolute.
+func absoluteSettings(values map[string]string) *Settings {
+	s := &Settings{table: map[string]Setting{}, getenv: func(string) string { return "" }}
+	for _, setting := range proxySettings() {
+		s.table[setting.Name] = setting
+	}
+	s.flag = func(name string) (string, bool) {
+		value, found := values[name]
+		return value, found
+	}
+	return s
+}
+
+// membersTLS is how members are reached: with etcdctl's flags, else as the proxy
+// does.
+func membersTLS(opts *promoteOptions, settings map[string]string) (*tls.Config, error) {
+	s := absoluteSettings(settings).with(map[string]ownFlag{
+		"client-cert-file": {"--cert", opts.CertFile}, "client-key-file": {"--key", opts.KeyFile}, "trusted-ca-file": {"--cacert", opts.CAFile},
+	})
+	ids, err := loadIdentities(s, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return ids.Members, nil
+}

@@ -1,0 +1,131 @@
+package promote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// handOver gives the client ports to etcd.
+func (p *Promotion) handOver(ctx context.Context) (*Facts, error) {
+	if p.ended == nil {
+		if _, err := p.ensureEtcd(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, p.steer(ctx)
+}
+
+// steer makes new connections reach etcd. Where no proxy runs any more, they
+// already do.
+func (p *Promotion) steer(ctx context.Context) error {
+	_, found, err := p.Proxy.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if !found {
+		p.say("no proxy runs any more: the ports are etcd's")
+		return p.takeSockets()
+	}
+	if err := p.Proxy.HandOver(ctx, p.Journal.Plan.sideSockets()); err != nil {
+		return fmt.Errorf("hand the ports over: %w", err)
+	}
+	p.say("new connections reach etcd")
+	return nil
+}
+
+// takeSockets puts etcd's unix sockets in the place of a proxy's that died.
+// The side path stays: etcd's own gateway dials it.
+func (p *Promotion) takeSockets() error {
+	for raw, side := range p.Journal.Plan.sideSockets() {
+		path, _ := socketPath(raw)
+		next := path + ".new"
+		err := errors.Join(removeIfThere(next), os.Link(side, next))
+		if err == nil {
+			err = os.Rename(next, path)
+		}
+		if err != nil {
+			return fmt.Errorf("hand %s over: %w", raw, err)
+		}
+	}
+	return nil
+}
+
+// drain ends the proxy's connections and then the proxy. A proxy that was
+// started again since the hand-over has taken the ports: they are handed over
+// once more.
+func (p *Promotion) drain(ctx context.Context) (*Facts, error) {
+	_, found, err := p.Proxy.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	facts := &Facts{Drained: &Drained{}}
+	if found {
+		if err := p.steer(ctx); err != nil {
+			return nil, err
+		}
+		drained, err := p.Proxy.Drain(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("drain the proxy: %w", err)
+		}
+		facts.Drained = &drained
+	}
+	if err := p.stopProxy(ctx); err != nil {
+		return nil, err
+	}
+	p.say("the proxy has ended; requests refused %d, cut %d", facts.Drained.Refused, facts.Drained.Cut)
+	return facts, nil
+}
+
+// stopProxy ends the proxy's process and returns when it is gone. A unit is
+// stopped, so that systemd does not start it again.
+func (p *Promotion) stopProxy(ctx context.Context) error {
+	process, found, err := p.Proxy.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if unit := p.Journal.Plan.Proxy.Unit; unit != "" {
+		if err := p.Units.StopUnit(ctx, unit, p.StopTimeout); err != nil {
+			return fmt.Errorf("stop the proxy's unit: %w", err)
+		}
+	}
+	if !found {
+		return nil
+	}
+	killed, err := process.Stop(ctx, p.StopTimeout)
+	if err != nil {
+		return fmt.Errorf("stop the proxy: %w", err)
+	}
+	if killed {
+		p.say("the proxy did not end within %v and was killed", p.StopTimeout)
+	}
+	return nil
+}
+
+// finish makes the member last, and removes what the promotion needed.
+func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
+	plan := &p.Journal.Plan
+	if err := p.Supervisor.Settle(ctx, p.FinalService()); err != nil {
+		return nil, fmt.Errorf("make the service last: %w", err)
+	}
+	if unit := plan.Proxy.Unit; unit != "" && unit != plan.Service.Unit {
+		if err := p.Units.DisableUnit(ctx, unit); err != nil {
+			return nil, fmt.Errorf("disable the proxy's unit: %w", err)
+		}
+	}
+	// Nobody needs the private socket any more, and nobody shall find it.
+	if err := removeIfThere(plan.Socket); err != nil {
+		return nil, fmt.Errorf("remove the private socket: %w", err)
+	}
+	if plan.KeepProxyDir {
+		return nil, nil
+	}
+	aside := plan.asideOf("proxy")
+	if info, err := os.Lstat(aside); err == nil && info.IsDir() {
+		if err := os.RemoveAll(aside); err != nil {
+			return nil, fmt.Errorf("remove the folder set aside: %w", err)
+		}
+	}
+	return nil, nil
+}
