@@ -21,20 +21,27 @@ import (
 // a certificate "server" for the IPs (good for clients too, as etcd's peers
 // need), and one "client", each with NAME.pem and NAME-key.pem.
 //
-//	certs DIR IP...
+// With "unnamed" they have no common name: with auth on, etcd takes it for a
+// user's, and refuses to serve JSON to who has one.
+//
+//	certs [unnamed] DIR IP...
 func certsMain(args []string) int {
+	unnamed := len(args) > 0 && args[0] == "unnamed"
+	if unnamed {
+		args = args[1:]
+	}
 	if len(args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: certs DIR IP...")
+		fmt.Fprintln(os.Stderr, "usage: certs [unnamed] DIR IP...")
 		return 2
 	}
-	if err := makeCerts(args[0], args[1:]); err != nil {
+	if err := makeCerts(args[0], args[1:], unnamed); err != nil {
 		fmt.Fprintln(os.Stderr, "certs:", err)
 		return 1
 	}
 	return 0
 }
 
-func makeCerts(dir string, ips []string) error {
+func makeCerts(dir string, ips []string, unnamed bool) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -49,6 +56,9 @@ func makeCerts(dir string, ips []string) error {
 		return err
 	}
 	leaf := func(serial int64, name string, usage ...x509.ExtKeyUsage) *x509.Certificate {
+		if unnamed {
+			name = ""
+		}
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
 			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usage,

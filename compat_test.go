@@ -20,35 +20,51 @@ const etcdsVariable = "ETCDS"
 // is compiled in.
 var oldEtcds = []string{"3.4", "3.5", "3.6"}
 
-// TestCompat runs each scenario of testdata/compat with each of the older
-// etcds: $ETCD and $ETCDCTL are the programs, and the condition [3.4] holds
-// where that is the version. $ETCD34, $ETCDCTL34 and so on are there for
-// scenarios with several versions. scripts/test-compat runs it.
+// nativeProxies are those of them that have etcd --proxy.
+var nativeProxies = []string{"3.4", "3.5"}
+
+// compatFolders are the scenarios, with the versions that each is for.
+var compatFolders = map[string][]string{
+	"testdata/compat":        oldEtcds,
+	"testdata/compat/native": nativeProxies,
+}
+
+// TestCompat runs the scenarios with each of the older etcds that they are for:
+// $ETCD and $ETCDCTL are the programs, and the condition [3.4] holds where that
+// is the version. $ETCD34, $ETCDCTL34 and so on are there for scenarios with
+// several versions. scripts/test-compat runs it.
 func TestCompat(t *testing.T) {
-	folder := os.Getenv(etcdsVariable)
-	if folder == "" {
+	etcds := os.Getenv(etcdsVariable)
+	if etcds == "" {
 		t.Fatalf("$%s is not set: run scripts/test-compat", etcdsVariable)
 	}
-	for _, version := range oldEtcds {
-		t.Run(version, func(t *testing.T) {
-			params := scriptParams("testdata/compat")
-			params.Setup = func(env *testscript.Env) error {
-				for _, other := range oldEtcds {
-					number := strings.ReplaceAll(other, ".", "")
-					env.Setenv("ETCD"+number, filepath.Join(folder, other, "etcd"))
-					env.Setenv("ETCDCTL"+number, filepath.Join(folder, other, "etcdctl"))
-				}
-				env.Setenv("ETCD", filepath.Join(folder, version, "etcd"))
-				env.Setenv("ETCDCTL", filepath.Join(folder, version, "etcdctl"))
-				return setUpScript(env)
-			}
-			params.Condition = func(name string) (bool, error) {
-				if !slices.Contains(oldEtcds, name) {
-					return false, fmt.Errorf("unknown condition %s", name)
-				}
-				return name == version, nil
-			}
-			testscript.Run(t, params)
-		})
+	for folder, versions := range compatFolders {
+		for _, version := range versions {
+			t.Run(version+"/"+filepath.Base(folder), func(t *testing.T) {
+				t.Parallel()
+				testscript.Run(t, compatParams(folder, etcds, version))
+			})
+		}
 	}
+}
+
+func compatParams(folder, etcds, version string) testscript.Params {
+	params := scriptParams(folder)
+	params.Setup = func(env *testscript.Env) error {
+		for _, other := range oldEtcds {
+			number := strings.ReplaceAll(other, ".", "")
+			env.Setenv("ETCD"+number, filepath.Join(etcds, other, "etcd"))
+			env.Setenv("ETCDCTL"+number, filepath.Join(etcds, other, "etcdctl"))
+		}
+		env.Setenv("ETCD", filepath.Join(etcds, version, "etcd"))
+		env.Setenv("ETCDCTL", filepath.Join(etcds, version, "etcdctl"))
+		return setUpScript(env)
+	}
+	params.Condition = func(name string) (bool, error) {
+		if !slices.Contains(oldEtcds, name) {
+			return false, fmt.Errorf("unknown condition %s", name)
+		}
+		return name == version, nil
+	}
+	return params
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,9 @@ import (
 //
 //	start NAME [VAR=VALUE...] CMD [ARG...]  runs CMD in the background, its output in $WORK/NAME.log; killed at the end
 //	again NAME [VAR=VALUE...]               starts once more what has ended, with the same arguments
+//	pid NAME VAR                            puts its process id into $VAR
 //	signal NAME SIG                         sends INT, TERM, KILL, STOP or CONT to it
+//	signaletcd DIR SIG                      sends a signal to the etcd that the promotion under way in DIR has started
 //	exited NAME CODE                        waits until it has ended and compares the exit code; "signal" if a signal ended it
 //	cluster N [etcd=PATH] [tls=DIR] [FLAG...]
 //	                                        starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
@@ -28,9 +31,9 @@ import (
 //	join NAME IP ENDPOINT [etcd=PATH] [tls=DIR] [FLAG...]
 //	                                        adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
 //	auth ENDPOINT [tls=DIR]                 switches authentication on; root's password is "secret"
-//	snapshotstate FILE [user=NAME:PASSWORD] DIR...
-//	                                        writes down the members of the cluster, what is in the folders, the processes of this
-//	                                        script and who listens where
+//	snapshotstate FILE [user=NAME:PASSWORD] [but=GLOB]... DIR...
+//	                                        writes down the members of the cluster, what is in the folders (but for GLOB, as
+//	                                        p.etcd/etcdops/x*), the processes of this script and who listens where
 //	same [restarted] FILE1 FILE2            compares two of those; "restarted": pids may differ
 //	until TIME [!] CMD [ARG…]               runs CMD again and again until it succeeds (fails); its output is that of the last run
 //	untillog TIME NAME REGEXP [COUNT]       waits until NAME.log matches, COUNT times
@@ -39,17 +42,19 @@ import (
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
 // notified, nobody, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"start":     cmdStart,
-	"again":     cmdAgain,
-	"signal":    cmdSignal,
-	"exited":    cmdExited,
-	"cluster":   cmdCluster,
-	"healthy":   cmdHealthy,
-	"join":      cmdJoin,
-	"auth":      cmdAuth,
-	"until":     cmdUntil,
-	"untillog":  cmdUntilLog,
-	"publicdir": cmdPublicDir,
+	"start":      cmdStart,
+	"again":      cmdAgain,
+	"pid":        cmdPID,
+	"signal":     cmdSignal,
+	"signaletcd": cmdSignalEtcd,
+	"exited":     cmdExited,
+	"cluster":    cmdCluster,
+	"healthy":    cmdHealthy,
+	"join":       cmdJoin,
+	"auth":       cmdAuth,
+	"until":      cmdUntil,
+	"untillog":   cmdUntilLog,
+	"publicdir":  cmdPublicDir,
 
 	"snapshotstate": cmdSnapshotState,
 	"same":          cmdSame,
@@ -230,6 +235,13 @@ func lookPath(ts *testscript.TestScript, program string) string {
 	return ""
 }
 
+func cmdPID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pid NAME VAR")
+	}
+	ts.Setenv(args[1], strconv.Itoa(scriptProcesses(ts).get(ts, args[0]).cmd.Process.Pid))
+}
+
 var signals = map[string]syscall.Signal{
 	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
 }
@@ -272,7 +284,10 @@ func cmdPublicDir(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir, err := os.MkdirTemp("/tmp", "etcdops-script-")
 	ts.Check(err)
-	ts.Defer(func() { _ = os.RemoveAll(dir) })
+	ts.Defer(func() {
+		killStrays(dir)
+		_ = os.RemoveAll(dir)
+	})
 	ts.Check(os.Chmod(dir, 0o755))
 	ts.Setenv(args[0], dir)
 }

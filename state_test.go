@@ -24,20 +24,24 @@ import (
 // for each member, file, process and listening socket, sorted.
 func cmdSnapshotState(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: snapshotstate FILE [user=NAME:PASSWORD] DIR...")
+		ts.Fatalf("usage: snapshotstate FILE [user=NAME:PASSWORD] [but=GLOB]... DIR...")
 	}
-	file, user := args[0], ""
-	args = args[1:]
-	if given, ok := strings.CutPrefix(args[0], "user="); ok {
-		user, args = given, args[1:]
+	var user string
+	var but, lines []string
+	for _, arg := range args[1:] {
+		switch name, value, _ := strings.Cut(arg, "="); name {
+		case "user":
+			user = value
+		case "but":
+			but = append(but, value)
+		default:
+			lines = append(lines, folderLines(ts, arg, but)...)
+		}
 	}
-	lines := memberLines(ts, user)
-	for _, dir := range args {
-		lines = append(lines, folderLines(ts, dir)...)
-	}
+	lines = append(lines, memberLines(ts, user)...)
 	lines = append(lines, processLines(ts)...)
 	slices.Sort(lines)
-	ts.Check(os.WriteFile(ts.MkAbs(file), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
 
 // memberLines asks the members that "cluster" has started.
@@ -67,8 +71,8 @@ func memberLines(ts *testscript.TestScript, user string) []string {
 }
 
 // folderLines has names, kinds, rights and owners; what is in the files may
-// have changed.
-func folderLines(ts *testscript.TestScript, dir string) []string {
+// have changed. What matches one of the globs is left out.
+func folderLines(ts *testscript.TestScript, dir string, but []string) []string {
 	var lines []string
 	root := ts.MkAbs(dir)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -83,6 +87,9 @@ func folderLines(ts *testscript.TestScript, dir string) []string {
 		name, err := filepath.Rel(filepath.Dir(root), path)
 		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(but, func(glob string) bool { match, _ := filepath.Match(glob, name); return match }) {
+			return nil
 		}
 		lines = append(lines, fmt.Sprintf("file %s %v %d:%d", name, info.Mode(), owner.Uid, owner.Gid))
 		return nil

@@ -15,12 +15,17 @@ import (
 )
 
 // forwardMain is the program "forward" of the scenarios: a TCP forwarder, so
-// that a port can go while the process behind it lives.
+// that a port can go while the process behind it lives. With -once it listens
+// for one connection only, and ends with it.
 //
-//	forward LISTEN TARGET
+//	forward [-once] LISTEN TARGET
 func forwardMain(args []string) int {
+	once := len(args) == 3 && args[0] == "-once"
+	if once {
+		args = args[1:]
+	}
 	if len(args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: forward LISTEN TARGET")
+		fmt.Fprintln(os.Stderr, "usage: forward [-once] LISTEN TARGET")
 		return 2
 	}
 	l, err := net.Listen("tcp", args[0])
@@ -35,20 +40,27 @@ func forwardMain(args []string) int {
 			fmt.Fprintln(os.Stderr, "forward:", err)
 			return 1
 		}
-		go func() {
-			defer in.Close()
-			out, err := net.Dial("tcp", args[1])
-			if err != nil {
-				return
-			}
-			defer out.Close()
-			go func() {
-				_, _ = io.Copy(out, in)
-				_ = out.Close()
-			}()
-			_, _ = io.Copy(in, out)
-		}()
+		if once {
+			_ = l.Close()
+			forwardOne(in, args[1])
+			return 0
+		}
+		go forwardOne(in, args[1])
 	}
+}
+
+func forwardOne(in net.Conn, target string) {
+	defer in.Close()
+	out, err := net.Dial("tcp", target)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	go func() {
+		_, _ = io.Copy(out, in)
+		_ = out.Close()
+	}()
+	_, _ = io.Copy(in, out)
 }
 
 // notifiedMain is the program "notified" of the scenarios: the service

@@ -164,24 +164,6 @@ func (o *promoteOptions) check() error {
 	case o.CertFile == "" && o.KeyFile != "":
 		return usageError("add --cert with the certificate of the key", "--key: there is no --cert to it")
 	}
-	if o.Continue || o.Abort {
-		return nil
-	}
-	if r.Name == "" {
-		return usageError("write for instance: etcdops proxy promote m4 --initial-advertise-peer-urls http://10.0.0.4:2380", "the new member has no name")
-	}
-	if strings.ContainsAny(r.Name, " \t\n\"'=,/%$\\") {
-		return usageError("choose letters, digits, dots and dashes", "%q is not a name for a member", r.Name)
-	}
-	if len(r.InitialAdvertisePeerURLs) == 0 && len(r.ListenPeerURLs) == 0 {
-		return usageError("add --initial-advertise-peer-urls with the URL by which the other members reach this machine, as in http://10.0.0.4:2380", "the new member has no peer URL")
-	}
-	if len(r.InitialAdvertisePeerURLs) == 0 {
-		r.InitialAdvertisePeerURLs = r.ListenPeerURLs
-	}
-	if len(r.ListenPeerURLs) == 0 {
-		r.ListenPeerURLs = r.InitialAdvertisePeerURLs
-	}
 	for _, list := range []struct {
 		flag string
 		urls []string
@@ -197,6 +179,27 @@ func (o *promoteOptions) check() error {
 				return err
 			}
 		}
+	}
+	if strings.ContainsAny(r.Name, " \t\n\"'=,/%$\\") {
+		return usageError("choose letters, digits, dots and dashes", "%q is not a name for a member", r.Name)
+	}
+	return nil
+}
+
+// checkNew finds what is missing for a promotion that begins.
+func (o *promoteOptions) checkNew() error {
+	r := &o.Request
+	if r.Name == "" {
+		return usageError("write for instance: etcdops proxy promote m4 --initial-advertise-peer-urls http://10.0.0.4:2380", "the new member has no name")
+	}
+	if len(r.InitialAdvertisePeerURLs) == 0 && len(r.ListenPeerURLs) == 0 {
+		return usageError("add --initial-advertise-peer-urls with the URL by which the other members reach this machine, as in http://10.0.0.4:2380", "the new member has no peer URL")
+	}
+	if len(r.InitialAdvertisePeerURLs) == 0 {
+		r.InitialAdvertisePeerURLs = r.ListenPeerURLs
+	}
+	if len(r.ListenPeerURLs) == 0 {
+		r.ListenPeerURLs = r.InitialAdvertisePeerURLs
 	}
 	return nil
 }
@@ -236,8 +239,16 @@ func runProxyPromote(ctx context.Context, env *Env, opts *promoteOptions) error 
 		return resumePromotion(ctx, env, opts, journal)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fail(ExitRefused, err, "the journal can't be read: mend or remove it by hand, after a look at etcdops proxy members")
-	case opts.Continue || opts.Abort:
+	}
+	if done, found := promote.LastDone(opts.Request.DataDir); found && !opts.Abort && (opts.Request.Name == "" || opts.Request.Name == done.Plan.Name) {
+		fmt.Fprintf(env.Stderr, "%s was promoted: it is member %s of cluster %s, in %s\n", done.Plan.Name, done.Facts.MemberID, done.Plan.ClusterID, done.Plan.DataDir)
+		return nil
+	}
+	if opts.Continue || opts.Abort {
 		return &Failure{Code: ExitRefused, Message: "no promotion is under way in " + opts.Request.DataDir, Hint: "see the members with: etcdops proxy members"}
+	}
+	if err := opts.checkNew(); err != nil {
+		return err
 	}
 	return newPromotion(ctx, env, opts)
 }

@@ -39,6 +39,12 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 	}
 	rows := inspector.Inspect(ctx, members)
 	prep := promote.Prepare(ctx, opts.Request, found.standing, binary, clusterID, rows)
+	if err := checkUser(ctx, prep, found.tls, user, password); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err // what was cancelled in the midst is no reason to refuse
+	}
 	talk := &promoteTalk{env: env, opts: opts, prep: prep}
 	talk.showPlan(members)
 	if opts.DryRun {
@@ -61,6 +67,9 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 	journal, err := prep.Begin()
 	if err != nil {
 		return fail(ExitRefused, err, "no member was added; check the rights of "+opts.Request.DataDir)
+	}
+	if env.Journaled != nil {
+		env.Journaled("plan")
 	}
 	p, err := newCarrier(opts, journal, talk, found.tls, user, password)
 	if err != nil {
@@ -149,6 +158,23 @@ func newCarrier(opts *promoteOptions, journal *promote.Journal, talk *promoteTal
 		p.Supervisor = &promote.Detached{}
 	}
 	return p, nil
+}
+
+// checkUser adds the refusal of a user who may not change the members, where
+// their own answers have not shown that already.
+func checkUser(ctx context.Context, prep *promote.Preparation, tlsConfig *tls.Config, user, password string) error {
+	for _, m := range prep.Plan.Members {
+		if m.NeedsUser {
+			return nil
+		}
+	}
+	id, endpoints, err := planCluster(&prep.Plan)
+	if err != nil {
+		return err
+	}
+	c := &promote.Cluster{ID: id, TLS: tlsConfig, Username: user, Password: password, Endpoints: endpoints}
+	prep.Refusals = append(prep.Refusals, c.CheckUser(ctx)...)
+	return nil
 }
 
 // planCluster is the cluster's ID and the client URLs of its voters.

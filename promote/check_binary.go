@@ -23,6 +23,10 @@ func (c *Candidate) CheckBinary(members []discover.MemberStatus) []Refusal {
 		found.add("temporary-binary", "copy it to a lasting place, as /usr/local/bin, or give --etcd PATH",
 			"the etcd that is built into %s lies in a temporary folder and would be gone after a reboot", c.Binary.Path)
 	}
+	if script, err := isScript(c.Binary.Path); err == nil && script && !c.StageEnv {
+		found.add("script", "name the etcd binary itself with --etcd PATH",
+			"%s is a script: the process that it starts can't be told from another's", c.Binary.Path)
+	}
 	c.checkFlags(&found)
 	return found
 }

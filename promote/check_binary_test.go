@@ -84,6 +84,10 @@ func TestFindBinaryThatIsNone(t *testing.T) {
 
 func TestCheckBinary(t *testing.T) {
 	dir := t.TempDir()
+	script := filepath.Join(dir, "etcd.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		refusalCase
 		versions []string // of the members; nil = 3.7.1
@@ -94,6 +98,8 @@ func TestCheckBinary(t *testing.T) {
 		{refusalCase{"tenth minor", func(*Candidate) {}, "version-skew", "the members are 3.70", "give an etcd 3.70"}, []string{"3.70.1"}},
 		{refusalCase{"half upgraded", func(*Candidate) {}, "mixed-versions", "3.6 at member m1 (0000000000000001); 3.7 at member m2", "upgrade"}, []string{"3.6.16", "3.7.3"}},
 		{refusalCase{"a version unknown", func(*Candidate) {}, "", "", ""}, []string{"", "3.7.1"}},
+		{refusalCase{"a script", func(c *Candidate) { c.Binary.Path = script }, "script", script, "--etcd PATH"}, nil},
+		{refusalCase{"a script that promote does not start", func(c *Candidate) { c.Binary.Path, c.StageEnv = script, true }, "", "", ""}, nil},
 		{refusalCase{"built in, to stay", func(c *Candidate) {
 			c.Binary.Embedded, c.Binary.Path = true, "/usr/local/bin/etcdops"
 		}, "", "", ""}, nil},

@@ -89,7 +89,7 @@ func (a *addition) try(ctx context.Context) (Added, error) {
 	}
 	defer v.close()
 	if m, found := a.find(members); found {
-		return a.settle(ctx, Added{ID: m.ID, Members: members, Before: !a.doubt})
+		return a.settle(ctx, v, Added{ID: m.ID, Members: members, Before: !a.doubt})
 	}
 	if err := a.inTheWay(members); err != nil {
 		return Added{}, err
@@ -99,7 +99,7 @@ func (a *addition) try(ctx context.Context) (Added, error) {
 	}
 	added, err := a.ask(ctx, v)
 	if err == nil {
-		return a.settle(ctx, added)
+		return a.settle(ctx, v, added)
 	}
 	return Added{}, a.judge(err, members)
 }
@@ -223,26 +223,26 @@ func (a *addition) inTheWay(members []discover.Member) error {
 }
 
 // settle reads the list until two in a row are equal and have the member: the
-// list of an answer has been seen without it (etcd issue 7498).
-func (a *addition) settle(ctx context.Context, added Added) (Added, error) {
+// list of an answer has been seen without it (etcd issue 7498). The first
+// reading is at the voter that answered.
+func (a *addition) settle(ctx context.Context, v *voter, added Added) (Added, error) {
 	added.ClusterID = a.cluster.ID
+	members, err := v.members(ctx)
 	for {
-		v, members, err := a.cluster.reach(ctx, a.tries.count)
 		if err == nil {
-			v.close()
 			same := sameMembers(members, added.Members)
 			added.Members = members
-			_, found := a.find(members)
-			if same && found {
+			if _, found := a.find(members); same && found {
 				return added, nil
 			}
 			err = errors.New("the list of members changes")
 		}
-		if isFinal(err) || ctx.Err() != nil || a.tries.over() {
+		if isFinal(err) || a.tries.over() || a.tries.again(ctx, 0, err) != nil {
 			return added, fmt.Errorf("it was added as %016x, but the list can't be read again: %w", added.ID, err)
 		}
-		// The context's end is seen above.
-		_ = a.tries.again(ctx, 0, err)
+		if v, members, err = a.cluster.reach(ctx, a.tries.count); err == nil {
+			v.close()
+		}
 	}
 }
 

@@ -188,7 +188,9 @@ func judge(err error) verdict {
 // is none of them.
 func authProblem(err error) error {
 	switch {
-	case errors.Is(err, rpctypes.ErrUserEmpty):
+	case errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound):
+		// Without a user, etcd takes the name in our certificate for one; a user
+		// that we name and it does not know is told at the login, as the next.
 		return discover.ErrNeedsUser
 	case errors.Is(err, rpctypes.ErrAuthFailed):
 		return ErrWrongPassword

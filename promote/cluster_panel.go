@@ -10,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// panelTimeout bounds one look at a voter, its login included. A voter that
-// hangs costs each look as much, and nothing else.
+// panelTimeout bounds one look at a voter, after its login. A voter that hangs
+// costs each look as much, and nothing else.
 const panelTimeout = time.Second
 
 // panel is all the voters, asked over and over. One that fails is connected to
@@ -115,7 +115,7 @@ func (p *panel) promote(ctx context.Context, id uint64) error {
 
 func (p *panel) voter(ctx context.Context, i int) (*voter, error) {
 	if p.voters[i] == nil {
-		v, err := p.cluster.open(ctx, p.cluster.Endpoints[i], panelTimeout)
+		v, err := p.cluster.open(ctx, p.cluster.Endpoints[i])
 		if err != nil {
 			return nil, err
 		}

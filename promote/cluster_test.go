@@ -259,7 +259,9 @@ func TestLeaderKilledDuringCatchUp(t *testing.T) {
 	if err := <-caughtUp; err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Serves(t.Context(), added.ID, nil); err != nil {
+	serving, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := j.Serves(serving, added.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	members, err := c.Members(t.Context())
@@ -300,12 +302,18 @@ func TestPromotionWithAuth(t *testing.T) {
 	} {
 		c := l.cluster(3)
 		c.Username, c.Password = test.user, test.password
+		if refused := c.CheckUser(t.Context()); len(refused) != 1 || !strings.Contains(refused[0].Hint, "--user NAME") {
+			t.Errorf("%s: preflight finds %v", name, refused)
+		}
 		if _, err := c.Add(t.Context(), "m4", peerURLs, false); !errors.Is(err, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	c := l.cluster(3)
 	c.Username, c.Password = "root", "pw"
+	if refused := c.CheckUser(t.Context()); len(refused) != 0 {
+		t.Errorf("preflight refuses root: %v", refused)
+	}
 	// The leader comes last.
 	c.Endpoints = append(slices.Delete(c.Endpoints, leader, leader+1), l.clientURL(leader))
 	added, err := c.Add(t.Context(), "m4", peerURLs, false)
@@ -320,7 +328,9 @@ func TestPromotionWithAuth(t *testing.T) {
 	if !known {
 		t.Error("it was never known how far the learner is")
 	}
-	if err := j.Serves(t.Context(), added.ID, nil); err != nil {
+	serving, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := j.Serves(serving, added.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 }

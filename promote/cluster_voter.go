@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	// readTimeout bounds a login and a read at one voter. Without a quorum etcd
-	// itself answers after seven seconds.
+	// loginTimeout is long because etcd takes its time over passwords, as long
+	// as its --bcrypt-cost wants.
+	loginTimeout = 10 * time.Second
+	// readTimeout bounds a read at one voter. Without a quorum etcd itself
+	// answers after seven seconds.
 	readTimeout = 5 * time.Second
 	// changeTimeout bounds a change. etcd's own limit where it forwards one to
 	// the leader is seven seconds (ReqTimeout, server/config/config.go).
@@ -44,16 +47,16 @@ type voter struct {
 	cluster *Cluster
 }
 
-// open connects to a voter and logs in, where there is a user, within the time.
-// The connection lives until it is closed or ctx ends.
-func (c *Cluster) open(ctx context.Context, endpoint string, login time.Duration) (*voter, error) {
+// open connects to a voter and logs in, where there is a user. The connection
+// lives until it is closed or ctx ends.
+func (c *Cluster) open(ctx context.Context, endpoint string) (*voter, error) {
 	etcd, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{endpoint},
 		TLS:         c.TLS,
 		Username:    c.Username,
 		Password:    c.Password,
 		Context:     ctx,
-		DialTimeout: login, // of the login; connecting waits for the first question
+		DialTimeout: loginTimeout, // of the login; connecting waits for the first question
 		Logger:      zap.NewNop(),
 		// Asking again is our own decision.
 		MaxUnaryRetries: 1,
@@ -130,7 +133,7 @@ func (c *Cluster) reach(ctx context.Context, first int) (*voter, []discover.Memb
 	var causes []error
 	for i := range c.Endpoints {
 		endpoint := c.Endpoints[(first+i)%len(c.Endpoints)]
-		v, err := c.open(ctx, endpoint, readTimeout)
+		v, err := c.open(ctx, endpoint)
 		var members []discover.Member
 		if err == nil {
 			if members, err = v.members(ctx); err == nil {

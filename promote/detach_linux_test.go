@@ -92,9 +92,12 @@ func TestDetachedRunsEtcd(t *testing.T) {
 		Binary: Binary{Path: self}, Flags: []string{"--unsafe-no-fsync"}, Name: "m1", DataDir: dir,
 		UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), LogPath: dir + ".log",
 		Variables: Variables{
-			{"ETCD_NAME", "m1"}, {"ETCD_INITIAL_CLUSTER", "m1=" + peerURL},
-			{"ETCD_INITIAL_ADVERTISE_PEER_URLS", peerURL}, {"ETCD_LISTEN_PEER_URLS", peerURL},
-			{"ETCD_LISTEN_CLIENT_URLS", clientURL(ip)}, {"ETCD_ADVERTISE_CLIENT_URLS", clientURL(ip)},
+			{"ETCD_NAME", "m1"},
+			{"ETCD_INITIAL_CLUSTER", "m1=" + peerURL},
+			{"ETCD_INITIAL_ADVERTISE_PEER_URLS", peerURL},
+			{"ETCD_LISTEN_PEER_URLS", peerURL},
+			{"ETCD_LISTEN_CLIENT_URLS", clientURL(ip)},
+			{"ETCD_ADVERTISE_CLIENT_URLS", clientURL(ip)},
 			{roleVariable, "etcd"},
 		},
 	}

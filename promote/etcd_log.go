@@ -62,6 +62,22 @@ func (l *lastLines) cause() string {
 	return ""
 }
 
+// lastRun cuts off what earlier runs have left in a log. Each run begins with
+// the variables that it has taken, whatever its log level, in the order of the
+// flags' names (pkg/flags/flag.go), and this one is set in each run of ours.
+func lastRun(text []byte) []byte {
+	end := len(text)
+	for end > 0 {
+		begin := bytes.LastIndexByte(text[:end], '\n') + 1
+		line := text[begin:end]
+		if bytes.Contains(line, []byte("recognized and used environment variable")) && bytes.Contains(line, []byte("ETCD_ADVERTISE_CLIENT_URLS")) {
+			return text[begin:]
+		}
+		end = max(begin-1, 0)
+	}
+	return text
+}
+
 // lockedDir knows the warning with which etcd waits, for ever, for another
 // process to leave the database (server/storage/backend.go).
 func lockedDir(line string) string {
@@ -79,6 +95,10 @@ func flagError(line string) string {
 	return ""
 }
 
+// flagsRefused is the last word of an etcd whose flags contradict each other; it
+// is a mere warning (server/etcdmain/etcd.go).
+const flagsRefused = "failed to verify flags"
+
 // loggedError reads a line of etcd's JSON log, of level error and above.
 func loggedError(line string) string {
 	var entry struct {
@@ -89,6 +109,11 @@ func loggedError(line string) string {
 	}
 	switch entry.Level {
 	case "error", "dpanic", "panic", "fatal":
+	case "warn":
+		if entry.Msg == flagsRefused {
+			return entry.Error
+		}
+		return ""
 	default:
 		return ""
 	}

@@ -290,7 +290,11 @@ func TestLastLinesCause(t *testing.T) {
 		"line not ended":  {log: `{"level":"fatal","msg":"cut"}`, want: "cut"},
 		"locked database": {log: `{"level":"info","msg":"db file is flocked by another process, or taking too long"}` + "\n", want: "the data directory is in use by another process"},
 		"go panic":        {log: "panic: oh\n\ngoroutine 1 [running]:\n", want: "panic: oh"},
-		"unknown flag":    {log: "flag provided but not defined: -x\nUsage:\n", want: "flag provided but not defined: -x"},
+		"flags refused": {
+			log:  `{"level":"warn","msg":"failed to verify flags","error":"--a and --b"}` + "\n",
+			want: "--a and --b",
+		},
+		"unknown flag": {log: "flag provided but not defined: -x\nUsage:\n", want: "flag provided but not defined: -x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var passed bytes.Buffer
@@ -305,6 +309,31 @@ func TestLastLinesCause(t *testing.T) {
 			}
 			if passed.String() != test.log {
 				t.Errorf("passed on %q", passed.String())
+			}
+		})
+	}
+}
+
+func TestLogEndIsOfTheLastRun(t *testing.T) {
+	const first = `{"level":"info","msg":"recognized and used environment variable","variable-name":"ETCD_ADVERTISE_CLIENT_URLS"}` + "\n"
+	const failed, frozen = `{"level":"fatal","msg":"failed"}` + "\n", `{"level":"info","msg":"starting"}` + "\n"
+	for name, test := range map[string]struct {
+		log   string
+		cause string
+		lines int
+	}{
+		"nothing":        {},
+		"one run":        {log: first + failed, cause: "failed", lines: 2},
+		"an earlier one": {log: first + failed + first + frozen, lines: 2},
+		"begin cut off":  {log: frozen + failed, cause: "failed", lines: 2},
+		"3.4 in the old format": {
+			log: failed + "2026-01-02 I | pkg/flags: recognized and used environment variable ETCD_ADVERTISE_CLIENT_URLS=http://x\n" + frozen, lines: 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cause, lines := logEnd([]byte(test.log))
+			if cause != test.cause || len(lines) != test.lines {
+				t.Errorf("got %q and %d lines %q, want %q and %d", cause, len(lines), lines, test.cause, test.lines)
 			}
 		})
 	}

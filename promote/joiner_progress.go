@@ -98,19 +98,21 @@ type pace struct {
 }
 
 // add takes the next look. The index of the voters never goes back: where none
-// of those ahead answers, the highest seen stands.
+// of those ahead answers, the highest seen stands. Entries applied by a learner
+// that is near enough are no progress: the cluster goes on, logins of ours
+// included, while something keeps it from becoming a voter.
 func (p *pace) add(s sample) {
 	s.index = max(s.index, p.best.index)
 	if s.received.saved > p.best.received.saved {
 		// The bytes of the next snapshot are progress from the first on.
 		p.best.received.snapshot = 0
 	}
-	moved := s.applied > p.best.applied || s.received.snapshot > p.best.received.snapshot ||
+	moved := s.applied > p.best.applied && s.behind() > readyBehind || s.known && !p.best.known || s.received.snapshot > p.best.received.snapshot ||
 		s.received.log > p.best.received.log || s.received.saved > p.best.received.saved
 	if moved || p.moved.IsZero() {
 		p.moved = s.at
 	}
-	p.best.index = s.index
+	p.best.index, p.best.known = s.index, s.known || p.best.known
 	p.best.applied = max(p.best.applied, s.applied)
 	p.best.received.snapshot = max(p.best.received.snapshot, s.received.snapshot)
 	p.best.received.log = max(p.best.received.log, s.received.log)

@@ -46,20 +46,20 @@ func TestPace(t *testing.T) {
 			want:    Progress{Behind: 90},
 		},
 		"entries, the cluster stands still": {
-			samples: []sample{{at: at(0), known: true, applied: 0, index: 1000}, {at: at(2), known: true, applied: 200, index: 1000}},
-			want:    Progress{Behind: 800, Rate: 100, Left: 8 * time.Second},
+			samples: []sample{{at: at(0), known: true, applied: 0, index: 10000}, {at: at(2), known: true, applied: 2000, index: 10000}},
+			want:    Progress{Behind: 8000, Rate: 1000, Left: 8 * time.Second},
 		},
 		"entries, the cluster goes on": {
-			samples: []sample{{at: at(0), known: true, applied: 0, index: 1000}, {at: at(2), known: true, applied: 200, index: 1100}},
-			want:    Progress{Behind: 900, Rate: 100, Left: 18 * time.Second},
+			samples: []sample{{at: at(0), known: true, applied: 0, index: 10000}, {at: at(2), known: true, applied: 2000, index: 11000}},
+			want:    Progress{Behind: 9000, Rate: 1000, Left: 18 * time.Second},
 		},
 		"falling behind": {
-			samples: []sample{{at: at(0), known: true, applied: 0, index: 1000}, {at: at(2), known: true, applied: 200, index: 2000}},
-			want:    Progress{Behind: 1800, Rate: 100},
+			samples: []sample{{at: at(0), known: true, applied: 0, index: 10000}, {at: at(2), known: true, applied: 2000, index: 20000}},
+			want:    Progress{Behind: 18000, Rate: 1000},
 		},
 		"no voter answers": {
-			samples: []sample{{at: at(0), known: true, applied: 0, index: 1000}, {at: at(2), known: true, applied: 200}},
-			want:    Progress{Behind: 800, Rate: 100, Left: 8 * time.Second},
+			samples: []sample{{at: at(0), known: true, applied: 0, index: 10000}, {at: at(2), known: true, applied: 2000}},
+			want:    Progress{Behind: 8000, Rate: 1000, Left: 8 * time.Second},
 		},
 		"bytes": {
 			samples: []sample{{at: at(0)}, {at: at(1), received: received{snapshot: 100}}, {at: at(2), received: received{snapshot: 200}}},
@@ -72,8 +72,8 @@ func TestPace(t *testing.T) {
 			want:    Progress{Unknown: true, SnapshotBytes: 2000, SnapshotTotal: 2000},
 		},
 		"rates are of the last seconds": {
-			samples: []sample{{at: at(0), known: true, index: 1000}, {at: at(10), known: true, applied: 500, index: 1000}, {at: at(12), known: true, applied: 502, index: 1000}},
-			want:    Progress{Behind: 498, Rate: 1, Left: 498 * time.Second},
+			samples: []sample{{at: at(0), known: true, index: 10000}, {at: at(10), known: true, applied: 5000, index: 10000}, {at: at(12), known: true, applied: 5020, index: 10000}},
+			want:    Progress{Behind: 4980, Rate: 10, Left: 498 * time.Second},
 		},
 		"bytes, then entries": {
 			samples: []sample{{at: at(0), received: received{snapshot: 9}}, {at: at(1), known: true, applied: 90, index: 100}},
@@ -84,6 +84,11 @@ func TestPace(t *testing.T) {
 			samples: []sample{{at: at(0), index: 10}, {at: at(30), index: 20}},
 			want:    Progress{Unknown: true},
 			idle:    30 * time.Second,
+		},
+		"near, and kept from becoming a voter": {
+			samples: []sample{{at: at(0), known: true, applied: 90, index: 100}, {at: at(4), known: true, applied: 190, index: 200}},
+			want:    Progress{Behind: 10, Rate: 25},
+			idle:    4 * time.Second,
 		},
 		"the log grows": {
 			samples: []sample{{at: at(0)}, {at: at(30), received: received{log: 1}}, {at: at(31), received: received{log: 1}}},

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -93,8 +94,10 @@ func OpenJournal(dataDir string) (*Journal, error) {
 }
 
 // ReadJournal is OpenJournal for a reader: no entry can be written.
-func ReadJournal(dataDir string) (*Journal, error) {
-	j := &Journal{path: JournalPath(dataDir)}
+func ReadJournal(dataDir string) (*Journal, error) { return readJournal(JournalPath(dataDir)) }
+
+func readJournal(path string) (*Journal, error) {
+	j := &Journal{path: path}
 	text, err := os.ReadFile(j.path)
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
@@ -134,6 +137,21 @@ func (j *Journal) ClusterFile() string {
 func Unfinished(dataDir string) bool {
 	_, err := os.Stat(JournalPath(dataDir))
 	return err == nil
+}
+
+// LastDone returns the journal of the promotion that made this data directory
+// a member's; found is false where none did.
+func LastDone(dataDir string) (j *Journal, found bool) {
+	if entries, err := os.ReadDir(filepath.Join(dataDir, "member")); err != nil || len(entries) == 0 {
+		return nil, false // it was a member once
+	}
+	ended, err := filepath.Glob(filepath.Join(dataDir, StateFolder, "promotion-done-*.journal"))
+	if err != nil || len(ended) == 0 {
+		return nil, false
+	}
+	slices.Sort(ended)
+	j, err = readJournal(ended[len(ended)-1])
+	return j, err == nil
 }
 
 // open makes the journal writable. A torn last line is cut off first.

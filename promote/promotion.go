@@ -1,9 +1,11 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"time"
 )
@@ -183,10 +185,32 @@ func (p *Promotion) failed(ctx context.Context, step string, err error) error {
 	if p.Journal.has(StepStart, eventBegin) {
 		undone.Cause, undone.Log = p.Supervisor.Failed(ctx, p.service())
 	}
+	var stalled *StalledError
+	if errors.As(err, &stalled) {
+		undone.Cause = cmp.Or(p.peerTrouble(ctx), undone.Cause)
+	}
 	if undoErr := p.Undo(ctx); undoErr != nil {
 		return p.halfway(step, fmt.Errorf("%w; and it could not be undone: %w", undone, undoErr))
 	}
 	return undone
+}
+
+// peerTrouble says which advertised peer URL nobody listens on, for then the
+// learner gets no snapshot; "" if somebody does on each.
+func (p *Promotion) peerTrouble(ctx context.Context) string {
+	for _, raw := range p.Journal.Plan.PeerURLs {
+		e, err := parseEndpoint(raw)
+		if err != nil {
+			continue
+		}
+		dialer := net.Dialer{Timeout: beaconTimeout}
+		conn, err := dialer.DialContext(ctx, "tcp", e.address())
+		if err != nil {
+			return fmt.Sprintf("nobody answers at its peer URL %s: %s", raw, dialCause(err))
+		}
+		_ = conn.Close()
+	}
+	return ""
 }
 
 // hopeless tells whether a step's failure is better undone at once than left to

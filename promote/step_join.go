@@ -130,13 +130,7 @@ func (p *Promotion) serve(ctx context.Context) (*Facts, error) {
 			return nil, err
 		}
 	}
-	err := p.Joiner.Serves(ctx, p.memberID(), p.ended)
-	var ended *EndedError
-	if errors.As(err, &ended) {
-		// It is a voter: it can't be undone, so this must not look like it.
-		return nil, fmt.Errorf("etcd ended after it became a voter: %w", ended.Err)
-	}
-	if err != nil {
+	if err := p.awaitServing(ctx); err != nil {
 		return nil, err
 	}
 	if !p.dark.IsZero() {
@@ -145,4 +139,27 @@ func (p *Promotion) serve(ctx context.Context) (*Facts, error) {
 	}
 	p.say("member %s serves clients", p.Journal.Facts.MemberID)
 	return nil, nil
+}
+
+// awaitServing waits until the member answers by itself.
+func (p *Promotion) awaitServing(ctx context.Context) error {
+	err := p.Joiner.Serves(ctx, p.memberID(), p.ended)
+	var ended *EndedError
+	if errors.As(err, &ended) {
+		// It is a voter: it can't be undone, so this must not look like it.
+		return fmt.Errorf("etcd ended after it became a voter: %w", ended.Err)
+	}
+	return err
+}
+
+// again is for the steps behind serve: where an earlier run took that, etcd may
+// have ended since, as by a power cut.
+func (p *Promotion) again(ctx context.Context) error {
+	if p.ended != nil {
+		return nil
+	}
+	if _, err := p.ensureEtcd(ctx); err != nil {
+		return err
+	}
+	return p.awaitServing(ctx)
 }

@@ -9,10 +9,8 @@ import (
 
 // handOver gives the client ports to etcd.
 func (p *Promotion) handOver(ctx context.Context) (*Facts, error) {
-	if p.ended == nil {
-		if _, err := p.ensureEtcd(ctx); err != nil {
-			return nil, err
-		}
+	if err := p.again(ctx); err != nil {
+		return nil, err
 	}
 	return nil, p.steer(ctx)
 }
@@ -56,6 +54,9 @@ func (p *Promotion) takeSockets() error {
 // started again since the hand-over has taken the ports: they are handed over
 // once more.
 func (p *Promotion) drain(ctx context.Context) (*Facts, error) {
+	if err := p.again(ctx); err != nil {
+		return nil, err
+	}
 	_, found, err := p.Proxy.Find(ctx)
 	if err != nil {
 		return nil, err
@@ -105,7 +106,14 @@ func (p *Promotion) stopProxy(ctx context.Context) error {
 
 // finish makes the member last, and removes what the promotion needed.
 func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
+	if err := p.again(ctx); err != nil {
+		return nil, err
+	}
 	plan := &p.Journal.Plan
+	facts, err := p.leaveAgain(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := p.Supervisor.Settle(ctx, p.FinalService()); err != nil {
 		return nil, fmt.Errorf("make the service last: %w", err)
 	}
@@ -118,14 +126,23 @@ func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
 	if err := removeIfThere(plan.Socket); err != nil {
 		return nil, fmt.Errorf("remove the private socket: %w", err)
 	}
-	if plan.KeepProxyDir {
-		return nil, nil
-	}
-	aside := plan.asideOf("proxy")
-	if info, err := os.Lstat(aside); err == nil && info.IsDir() {
-		if err := os.RemoveAll(aside); err != nil {
-			return nil, fmt.Errorf("remove the folder set aside: %w", err)
+	if aside := plan.asideOf("proxy"); !plan.KeepProxyDir {
+		// A symbolic link is none of ours: Lstat says that it is no folder.
+		if info, err := os.Lstat(aside); err == nil && info.IsDir() {
+			if err := os.RemoveAll(aside); err != nil {
+				return nil, fmt.Errorf("remove the folder set aside: %w", err)
+			}
 		}
 	}
-	return nil, nil
+	return facts, nil
+}
+
+// leaveAgain ends a proxy that came back after its drain, as its unit does after
+// a power cut.
+func (p *Promotion) leaveAgain(ctx context.Context) (*Facts, error) {
+	_, found, err := p.Proxy.Find(ctx)
+	if err != nil || !found {
+		return nil, err
+	}
+	return p.drain(ctx)
 }

@@ -80,16 +80,25 @@ func (s *Service) unset() []string {
 // checkProgram refuses a script: its process would be the interpreter, or none
 // that we could tell from another's.
 func (s *Service) checkProgram() error {
-	file, err := os.Open(s.Binary.Path)
+	script, err := isScript(s.Binary.Path)
 	if err != nil {
 		return fmt.Errorf("look at etcd's binary: %w", err)
 	}
-	defer file.Close()
-	head := make([]byte, 2)
-	if _, err := io.ReadFull(file, head); err == nil && string(head) == "#!" {
+	if script {
 		return fmt.Errorf("%s is a script: name the etcd binary itself", s.Binary.Path)
 	}
 	return nil
+}
+
+func isScript(path string) (bool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	head := make([]byte, 2)
+	_, err = io.ReadFull(file, head)
+	return err == nil && string(head) == "#!", nil
 }
 
 // errStarting says that a process is between its old program and its new one.
@@ -142,10 +151,10 @@ func (s *Service) isProgramOf(p Process) bool {
 	return err == nil && exe == path || exe == s.Binary.Path
 }
 
-// logEnd returns the last lines of a log, and the likely cause in them and
+// logEnd returns the last lines of a log's last run, and the likely cause in them and
 // some more: a wrong flag is told before a long help.
 func logEnd(text []byte) (cause string, lines []string) {
-	text = bytes.TrimRight(text, "\n")
+	text = bytes.TrimRight(lastRun(text), "\n")
 	if len(text) == 0 {
 		return "", nil
 	}

@@ -31,7 +31,7 @@ func member(t *testing.T, name, ip, dataDir string) Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary := filepath.Join(t.TempDir(), "an 'etcd' 100% $HOME")
+	binary := filepath.Join(t.TempDir(), "an etcd 100% $HOME")
 	if err := os.Symlink(self, binary); err != nil {
 		t.Fatal(err)
 	}
@@ -52,13 +52,23 @@ func member(t *testing.T, name, ip, dataDir string) Service {
 			{roleVariable, "etcd"},
 		},
 	}
-	t.Cleanup(func() {
-		_ = exec.Command("systemctl", "kill", "--signal=KILL", s.Unit).Run()
-		_ = exec.Command("systemctl", "disable", "--now", s.Unit).Run()
-		_ = os.RemoveAll(s.unitPath())
-		_ = exec.Command("systemctl", "daemon-reload").Run()
-	})
+	endUnit(t, s.Unit, s.unitPath(), dataDir)
 	return s
+}
+
+// endUnit makes a unit be gone after the test, with its files.
+func endUnit(t *testing.T, unit string, paths ...string) {
+	t.Helper()
+	t.Cleanup(func() {
+		_ = exec.Command("systemctl", "disable", unit).Run()
+		_ = exec.Command("systemctl", "kill", "--signal=KILL", unit).Run()
+		_ = exec.Command("systemctl", "stop", unit).Run()
+		for _, path := range paths {
+			_ = os.RemoveAll(path)
+		}
+		_ = exec.Command("systemctl", "daemon-reload").Run()
+		_ = exec.Command("systemctl", "reset-failed", unit).Run()
+	})
 }
 
 func systemctl(t *testing.T, args ...string) string {
@@ -179,9 +189,10 @@ func TestSystemdUnit(t *testing.T) {
 	if state := show(t, s.Unit, "LoadState"); state != "not-found" {
 		t.Errorf("after Remove it is %s", state)
 	}
-	left, _ := filepath.Glob("/etc/systemd/system/multi-user.target.wants/etcd-*")
-	if _, err := os.Lstat(s.unitPath()); !os.IsNotExist(err) || len(left) > 0 {
-		t.Errorf("left: %v, %q", err, left)
+	for _, path := range []string{s.unitPath(), filepath.Join(unitFolder, "multi-user.target.wants", s.Unit)} {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("left: %s, %v", path, err)
+		}
 	}
 }
 
@@ -222,10 +233,8 @@ func TestSystemdUnknownUser(t *testing.T) {
 	if _, err := d.Start(t.Context(), s); err == nil || !strings.Contains(err.Error(), "did not start: systemd says exit-code, status 21") {
 		t.Errorf("Start: %v", err)
 	}
-	cause, lines := d.Failed(t.Context(), s)
-	t.Logf("Failed: %q, %q", cause, lines)
-	if !strings.Contains(cause, "status 21") {
-		t.Errorf("cause %q", cause)
+	if cause, lines := d.Failed(t.Context(), s); !strings.Contains(cause, "status 21") {
+		t.Errorf("Failed: %q, %q", cause, lines)
 	}
 }
 
@@ -265,10 +274,7 @@ func TestSystemdDropIn(t *testing.T) {
 			if test.override {
 				write(t, override, "[Service]\nEnvironment=ETCD_PROXY=on ETCD_DISCOVERY=http://x\nExecStart=\nExecStart=/bin/sleep 2000\n")
 			}
-			t.Cleanup(func() {
-				_ = os.RemoveAll(vendor)
-				_ = os.RemoveAll(filepath.Dir(override))
-			})
+			endUnit(t, s.Unit, vendor, filepath.Dir(override))
 			systemctl(t, "daemon-reload")
 			if test.before == "enabled" {
 				systemctl(t, "enable", s.Unit)
@@ -346,6 +352,7 @@ func TestSystemdColdStart(t *testing.T) {
 	s := member(t, "m5", loopback(64), "/var/lib/m5")
 	proxy := "etcd-proxy5.service"
 	write(t, filepath.Join(unitFolder, proxy), strings.ReplaceAll(proxyUnit, "EnvironmentFile", "#"))
+	endUnit(t, proxy, filepath.Join(unitFolder, proxy))
 	ctx, d := t.Context(), &Systemd{}
 	systemctl(t, "daemon-reload")
 	if err := errors.Join(d.EnableUnit(ctx, proxy), d.EnableUnit(ctx, proxy), d.StartUnit(ctx, proxy)); err != nil {
@@ -394,10 +401,7 @@ func TestSystemdRefuses(t *testing.T) {
 			s := member(t, "r0", loopback(65), "/var/lib/r0")
 			test.prepare(&s)
 			systemctl(t, "daemon-reload")
-			t.Cleanup(func() {
-				_ = os.RemoveAll(vendor + s.Unit)
-				_ = os.RemoveAll(s.unitPath())
-			})
+			endUnit(t, s.Unit, vendor+s.Unit, s.unitPath())
 			before, _ := os.ReadFile(s.unitPath())
 			d := &Systemd{}
 			if _, err := d.Start(t.Context(), s); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -416,6 +420,7 @@ func TestSystemdRefuses(t *testing.T) {
 func TestSystemdStopKillsAfterGrace(t *testing.T) {
 	const unit = "stubborn.service"
 	write(t, filepath.Join(unitFolder, unit), "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; exec sleep 1000'\nTimeoutStopSec=infinity\n")
+	endUnit(t, unit, filepath.Join(unitFolder, unit))
 	systemctl(t, "daemon-reload")
 	ctx, d := t.Context(), &Systemd{}
 	if err := d.StartUnit(ctx, unit); err != nil {
@@ -458,6 +463,7 @@ func TestSystemdReadsFormats(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			unit := "nasty-" + name + ".service"
 			write(t, filepath.Join(unitFolder, unit), "[Service]\n"+lines+"ExecStart=/bin/sleep 1000\n")
+			endUnit(t, unit, filepath.Join(unitFolder, unit))
 			systemctl(t, "daemon-reload")
 			d := &Systemd{}
 			if err := d.StartUnit(t.Context(), unit); err != nil {

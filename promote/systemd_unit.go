@@ -79,6 +79,9 @@ func (s *Service) readUnit() (text, before string, err error) {
 
 // unitText is the unit, or the drop-in. before, if not empty, is noted in it.
 func (s *Service) unitText(stage unitStage, before string) (string, error) {
+	if strings.ContainsAny(s.Binary.Path, `\"'`) {
+		return "", fmt.Errorf("systemd runs no binary whose path has quotes or backslashes: %s", s.Binary.Path)
+	}
 	var text strings.Builder
 	s.writeUnitHead(&text, stage, before)
 	section := s.writeUnitService

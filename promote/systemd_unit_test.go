@@ -107,6 +107,16 @@ func TestUnitToPaste(t *testing.T) {
 	}
 }
 
+func TestUnitRefusesBinary(t *testing.T) {
+	for _, path := range []string{"/opt/it's/etcd", `/opt/"x"/etcd`, `/opt/a\b`} {
+		s := etcdService()
+		s.Binary.Path = path
+		if _, err := s.unitText(unitStarting, ""); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 func TestUnitName(t *testing.T) {
 	for name, want := range map[string]string{
 		"m4": "etcd-m4.service", "a.b-c_d": "etcd-a.b-c_d.service", "a b/ä": `etcd-a\x20b-\xc3\xa4.service`,

@@ -147,7 +147,7 @@ func TestVariablesInJSON(t *testing.T) {
 		t.Errorf("unset %q", read.Unset)
 	}
 	var empty bytes.Buffer
-	if err := (Variables)(nil).Format(&empty, FormatJSON, nil); err != nil || empty.String() != `{"variables":{},"unset":[]}`+"\n" {
+	if err := Variables(nil).Format(&empty, FormatJSON, nil); err != nil || empty.String() != `{"variables":{},"unset":[]}`+"\n" {
 		t.Errorf("without any: %q, %v", empty.String(), err)
 	}
 }

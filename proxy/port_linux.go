@@ -119,3 +119,23 @@ func attach(l net.Listener, index int) error {
 	}
 	return os.NewSyscallError("setsockopt", set)
 }
+
+// queued is how many new connections wait for the listener's accept. Of a
+// listening socket tcpi_unacked says that (Linux, net/ipv4/tcp.c, tcp_get_info).
+func queued(l net.Listener) int {
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return 0
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { // a closed listener has no queue
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			n = int(info.Unacked)
+		}
+	})
+	return n
+}

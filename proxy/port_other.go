@@ -21,3 +21,6 @@ func listenTCP(ctx context.Context, address string, _ []netip.AddrPort, _ bool) 
 func attach(net.Listener, int) error {
 	return errors.New("sharing a port with etcd needs Linux")
 }
+
+// queued is known on Linux only.
+func queued(net.Listener) int { return 0 }

@@ -327,58 +327,6 @@ func (s *Server) drainByRequest(ctx context.Context, r DrainRequest) (DrainAnswe
 	}
 }
 
-// guard keeps the ports ours while a promotion is under way: when sockets join
-// and leave, indexes move.
-func (s *Server) guard(ctx context.Context) {
-	t := time.NewTicker(guardInterval)
-	defer t.Stop()
-	for {
-		t.Stop()
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.promotion.wake:
-		}
-		t.Reset(guardInterval)
-		for s.look(ctx) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-		}
-	}
-}
-
-// look tries every port once. It says false when there is nothing to guard.
-func (s *Server) look(ctx context.Context) bool {
-	p := &s.promotion
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.guarding {
-		return false
-	}
-	for _, l := range s.listeners {
-		if l.path != "" || l.unsteerable != nil {
-			continue
-		}
-		// One try that is late may be our own lateness.
-		if p.probes.ours(ctx, l, guardWait) || p.probes.ours(ctx, l, guardWait) || ctx.Err() != nil {
-			continue
-		}
-		lost := time.Now()
-		err := p.probes.claim(ctx, l)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			s.Logger.Warn("new connections do not reach this proxy", "url", l.url.String(), "error", err)
-		default:
-			s.Logger.Warn("new connections went elsewhere, taken back", "url", l.url.String(), "index", l.own, "took", time.Since(lost))
-		}
-	}
-	return true
-}
-
 // listenerStates lists the listeners.
 func (s *Server) listenerStates() []ListenerStatus {
 	var out []ListenerStatus

@@ -18,14 +18,10 @@ import (
 )
 
 const (
-	// guardInterval is how often each port is tried while a promotion is under
-	// way.
-	guardInterval = 100 * time.Millisecond
-	// guardWait is how long a try may take until it counts as lost; a port is
-	// given up for lost by two tries.
-	guardWait = 125 * time.Millisecond
+	// busyLimit is how long a try may wait behind others for our own accept.
+	busyLimit = 2 * time.Second
 	// answerTimeout is how long etcd may take for one answer at the hand-over.
-	answerTimeout = time.Second
+	answerTimeout = 2 * time.Second
 	// sureTries is how many tries in a row decide whose a port is: an index
 	// that does not exist spreads connections by a hash.
 	sureTries = 8
@@ -176,20 +172,35 @@ func bindBeside(network, address string, c syscall.RawConn) (from netip.AddrPort
 	return from, errors.Join(err, ctlErr)
 }
 
-// ours says whether a new connection reaches our own accept within wait.
+// ours says whether a new connection reaches our own accept within wait. While
+// connections wait for that accept, this one may be among them.
 func (p *probes) ours(ctx context.Context, l *listener, wait time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := context.WithTimeout(ctx, busyLimit)
 	defer cancel()
 	c, err := p.dialSelf(ctx, l)
 	if err != nil {
 		return false
 	}
 	defer c.end()
-	select {
-	case <-c.seen:
-		return true
-	case <-ctx.Done():
-		return false
+	t := time.NewTicker(wait)
+	defer t.Stop()
+	for {
+		select {
+		case <-c.seen:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+		if queued(l.Listener) > 0 {
+			continue
+		}
+		select {
+		case <-c.seen: // it was in the queue until now
+			return true
+		default:
+			return false
+		}
 	}
 }
 
@@ -278,13 +289,10 @@ func (p *probes) theirs(ctx context.Context, l *listener) error {
 	if err == nil {
 		return nil
 	}
-	// Ours ends at once: then its accept has been, or is just about to be, told.
-	t := time.NewTimer(guardWait)
-	defer t.Stop()
 	select {
-	case <-c.seen:
+	case <-c.seen: // told before we ended it
 		return errOurs
-	case <-t.C:
+	default:
 		return fmt.Errorf("what listens there does not serve: %w", err)
 	}
 }
