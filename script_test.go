@@ -67,12 +67,16 @@ const patience = 40 * time.Second
 var networks atomic.Uint32
 
 // setUpScript gives each script a loopback network of its own, so that its
-// ports are fixed and never collide, and a run folder.
+// ports are fixed and never collide, one port for all addresses, and a run
+// folder.
 func setUpScript(env *testscript.Env) error {
 	net := networks.Add(1)
 	for i := 1; i <= 9; i++ {
 		env.Setenv(fmt.Sprintf("IP%d", i), fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, net, i))
 	}
+	// For who listens on every address: a port that no other script of this run
+	// has, below those that the system gives out.
+	env.Setenv("ANYPORT", strconv.Itoa(20000+os.Getpid()%250*50+int(net%50)))
 	env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")

@@ -13,7 +13,7 @@ import (
 // proxyOf is the proxy of a plan, as a promotion drives it.
 func proxyOf(plan *promote.Plan) promote.Proxy {
 	if plan.Proxy.Native {
-		return nativeProxy{plan.Proxy.Process}
+		return nativeProxy{&plan.Proxy}
 	}
 	return controlledProxy{proxy.ControlClient{Path: proxy.ControlPath(plan.DataDir)}}
 }
@@ -58,11 +58,15 @@ func (c controlledProxy) Drain(ctx context.Context) (promote.Drained, error) {
 }
 
 // nativeProxy is a native etcd --proxy, which knows nothing of promotions.
-type nativeProxy struct{ process promote.Process }
+type nativeProxy struct{ standing *promote.Standing }
 
-// Find implements promote.Proxy.
+// Find implements promote.Proxy. A proxy that was started again has another
+// process and the same command line.
 func (n nativeProxy) Find(context.Context) (promote.Process, bool, error) {
-	return n.process, n.process.Alive(), nil
+	if n.standing.Process.Alive() {
+		return n.standing.Process, true, nil
+	}
+	return promote.FindLike(n.standing.Args, n.standing.Dir)
 }
 
 // Hold implements promote.Proxy: what it writes goes with the folder.

@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -156,12 +155,17 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		server.CORS = s.List("cors")
 	}
 	config := sourceConfig(s, ids, d["proxy-dial-timeout"], logger)
-	if journal, err := promote.ReadJournal(config.DataDir); err == nil {
-		logger.Info("a promotion is under way here: serving beside the member", "name", journal.Plan.Name, "last_entry", journal.Last())
+	if promote.Unfinished(config.DataDir) {
+		// Never dark: it serves beside the member, also where the journal can't
+		// be read, and leaves the rest to promote.
 		server.BesideMember, config.ReadOnly = true, true
-		config.ClusterFile = journal.ClusterFile()
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fail(ExitRefused, err, "a promotion was cut here: go on with etcdops proxy promote --continue, or mend the journal by hand")
+		journal, err := promote.ReadJournal(config.DataDir)
+		if err != nil {
+			logger.Error("a promotion was cut here", "error", err)
+		} else {
+			logger.Info("a promotion is under way here: serving beside the member", "name", journal.Plan.Name, "last_entry", journal.Last())
+			config.ClusterFile = journal.ClusterFile()
+		}
 	}
 	follower := discover.NewFollower(config)
 	server.Hold, server.Release = follower.StopWriting, follower.ResumeWriting

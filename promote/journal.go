@@ -20,6 +20,10 @@ const StateFolder = "etcdops"
 // journalName is the journal of a promotion that is under way.
 const journalName = "promotion.journal"
 
+// journalReserve is what a journal takes on the disk from its beginning, in
+// bytes: many times of what its entries need.
+const journalReserve = 64 << 10
+
 // Events of a journal entry.
 const (
 	eventBegin = "begin" // written before the step changes anything
@@ -160,6 +164,8 @@ func (j *Journal) open() error {
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
+	// A full disk must not keep a promotion from being undone.
+	reserve(file, journalReserve)
 	text, err := os.ReadFile(j.path)
 	if err == nil {
 		whole := int64(bytes.LastIndexByte(text, '\n') + 1)
@@ -216,12 +222,17 @@ func (j *Journal) take(e entry) {
 
 // has tells whether a step has got as far as event.
 func (j *Journal) has(step, event string) bool {
+	return !j.at(step, event).IsZero()
+}
+
+// at is when an entry was written, zero if it was not.
+func (j *Journal) at(step, event string) time.Time {
 	for _, e := range j.entries {
 		if e.Step == step && e.Event == event {
-			return true
+			return e.At
 		}
 	}
-	return false
+	return time.Time{}
 }
 
 // Undoing tells whether the promotion is being undone.

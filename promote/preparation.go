@@ -46,6 +46,7 @@ func Prepare(ctx context.Context, r Request, proxy Standing, binary Binary, clus
 		c.CheckTLS(),
 		c.CheckEnvironment(),
 		plan.checkUnit(),
+		plan.checkReadonly(),
 	)
 	p.Risk = plan.risk(len(others))
 	return p
@@ -120,6 +121,17 @@ func (p *Plan) checkUnit() []Refusal {
 	return []Refusal{{
 		Check: "unit-taken", Problem: path + " exists already",
 		Hint: "if nothing uses it, remove it: systemctl disable --now " + p.Service.Unit + " && rm " + path + "; or choose --supervisor detach",
+	}}
+}
+
+// checkReadonly refuses to make a port writable behind everybody's back.
+func (p *Plan) checkReadonly() []Refusal {
+	if p.Proxy.Settings["proxy"] != "readonly" {
+		return nil
+	}
+	return []Refusal{{
+		Check: "readonly-proxy", Problem: "the proxy is readonly, and the member would take writes on the same ports",
+		Hint: "if that is meant, start the proxy with --proxy on first",
 	}}
 }
 

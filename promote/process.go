@@ -224,3 +224,26 @@ func parseStat(text []byte) (stat, error) {
 	started, err := strconv.ParseUint(fields[startTime-first], 10, 64)
 	return stat{state: fields[0][0], started: started}, err
 }
+
+// FindLike looks for a process that was started by this command line in this
+// folder: the program by any name, its arguments exactly.
+func FindLike(args []string, dir string) (Process, bool, error) {
+	pids, err := runningPIDs()
+	if err != nil || len(args) == 0 {
+		return Process{}, false, err
+	}
+	for _, pid := range pids {
+		p, err := FindProcess(pid)
+		if err != nil {
+			continue // it has just ended
+		}
+		theirs, err := p.Args()
+		if err != nil || len(theirs) != len(args) || !slices.Equal(theirs[1:], args[1:]) || filepath.Base(theirs[0]) != filepath.Base(args[0]) {
+			continue
+		}
+		if at, err := p.Dir(); err == nil && at == dir && p.Alive() {
+			return p, true, nil
+		}
+	}
+	return Process{}, false, nil
+}

@@ -100,12 +100,43 @@ func (p *Promotion) ensureEtcd(ctx context.Context) (Process, error) {
 			return Process{}, err
 		}
 	}
+	if !p.Journal.Plan.HandOver {
+		if err := p.clearWay(ctx); err != nil {
+			return Process{}, err
+		}
+	}
+	if err := makeFolder(filepath.Dir(p.Journal.Plan.Socket), p.Journal.Plan.Service.UID, p.Journal.Plan.Service.GID); err != nil {
+		return Process{}, fmt.Errorf("make a folder for the private socket: %w", err)
+	}
 	process, err := p.Supervisor.Start(ctx, p.service())
 	if err != nil {
 		return Process{}, fmt.Errorf("start etcd: %w", err)
 	}
 	p.watch(ctx, process)
 	return process, nil
+}
+
+// clearWay is for a proxy that came back between its end and etcd's start, as
+// its unit does after a power cut: a native one makes its folder anew.
+func (p *Promotion) clearWay(ctx context.Context) error {
+	if _, runs, err := p.Supervisor.Find(ctx, p.service()); err != nil || runs {
+		return err
+	}
+	if err := p.stopProxy(ctx); err != nil {
+		return err
+	}
+	plan := &p.Journal.Plan
+	again, aside := filepath.Join(plan.DataDir, "proxy"), plan.asideOf("proxy")
+	if _, err := os.Lstat(again); err != nil {
+		return nil //nolint:nilerr // it is not there
+	}
+	if err := os.RemoveAll(aside); err != nil { // the younger memory is as good
+		return fmt.Errorf("set %s aside again: %w", again, err)
+	}
+	if err := setAside(again, aside); err != nil {
+		return fmt.Errorf("set %s aside again: %w", again, err)
+	}
+	return nil
 }
 
 // catchUp waits for the learner and makes it a voter.
@@ -133,12 +164,21 @@ func (p *Promotion) serve(ctx context.Context) (*Facts, error) {
 	if err := p.awaitServing(ctx); err != nil {
 		return nil, err
 	}
-	if !p.dark.IsZero() {
-		p.darkFor = time.Since(p.dark)
+	if began := p.darkSince(); !began.IsZero() {
+		p.darkFor = time.Since(began)
 		p.say("the client ports were dark for %v", p.darkFor.Round(time.Millisecond))
 	}
 	p.say("member %s serves clients", p.Journal.Facts.MemberID)
 	return nil, nil
+}
+
+// darkSince is when the client ports lost their listener, zero if they did not.
+// After an earlier run only the clock on the wall can tell.
+func (p *Promotion) darkSince() time.Time {
+	if p.dark.IsZero() && !p.Journal.Plan.HandOver {
+		return p.Journal.at(StepStopProxy, eventBegin)
+	}
+	return p.dark
 }
 
 // awaitServing waits until the member answers by itself.
