@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -17,12 +16,12 @@ const (
 	gapPause = 5 * time.Millisecond
 )
 
-// gap is what a client notices when an endpoint goes away and comes back: each
+// longestGap is what a client notices when an endpoint goes away and comes back: each
 // request has a new connection, gRPC in one loop and HTTP/1.1 in another, a
 // short limit, and is tried again until it succeeds. After SIGINT it prints the
 // longest time without a success. An answer that only a learner gives is a
 // failure: it must never be the one who is asked.
-func (l *load) gap(ctx context.Context) error {
+func (l *load) longestGap(ctx context.Context) error {
 	e, err := newLoadEndpoint(l.url, l, newLedger())
 	if err != nil {
 		return err
@@ -81,8 +80,5 @@ func (g *gap) try(ctx context.Context, kv keyspace) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gapTry)
 	defer cancel()
 	_, err := kv.put(ctx, g.key)
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
 	return err
 }

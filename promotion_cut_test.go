@@ -19,16 +19,27 @@ var journalEntries = []string{
 	"drain begin", "drain done", "finish begin", "finish done", "journal done",
 }
 
+// classicEntries are those without hand-over.
+var classicEntries = []string{
+	"plan",
+	"add begin", "add done", "print begin", "print done", "aside begin", "aside done", "stop-proxy begin", "stop-proxy done",
+	"start begin", "start done", "catch-up begin", "catch-up done", "serve begin", "serve done", "finish begin", "finish done", "journal done",
+}
+
 // TestPromotionCut cuts a promotion right after each entry of its journal: by
 // kill -9 and then run again, by kill -9 and then --abort, by a power cut and
 // then --continue.
 func TestPromotionCut(t *testing.T) {
 	learner := journalEntries[:slices.Index(journalEntries, "catch-up done")]
+	classicLearner := classicEntries[:slices.Index(classicEntries, "catch-up done")]
 	running := journalEntries[:slices.Index(journalEntries, "finish done")]
 	for _, way := range []struct {
 		script string
 		cuts   []string
-	}{{"continue", journalEntries}, {"abort", learner}, {"power", running}} {
+	}{
+		{"continue", journalEntries}, {"abort", learner}, {"power", running},
+		{"classic", classicEntries}, {"classic-abort", classicLearner},
+	} {
 		t.Run(way.script, func(t *testing.T) {
 			for _, cut := range way.cuts {
 				t.Run(strings.ReplaceAll(cut, " ", "-"), func(t *testing.T) {

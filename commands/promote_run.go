@@ -46,7 +46,7 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 		return err // what was cancelled in the midst is no reason to refuse
 	}
 	talk := &promoteTalk{env: env, opts: opts, prep: prep}
-	talk.showPlan(members)
+	talk.showPlan()
 	if opts.DryRun {
 		return talk.dryRun(members)
 	}
@@ -135,6 +135,7 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 func newCarrier(opts *promoteOptions, journal *promote.Journal, talk *promoteTalk, tlsConfig *tls.Config, user, password string) (*promote.Promotion, error) {
 	plan := &journal.Plan
 	journal.Written = talk.env.Journaled
+	talk.inspector = &discover.Inspector{TLS: tlsConfig, Username: user, Password: password}
 	clusterID, endpoints, err := planCluster(plan)
 	if err != nil {
 		return nil, err

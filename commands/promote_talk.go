@@ -24,6 +24,8 @@ type promoteTalk struct {
 	env  *Env
 	opts *promoteOptions
 	prep *promote.Preparation
+	// inspector asks how the members are, for the table at the end.
+	inspector *discover.Inspector
 
 	bar    *pb.ProgressBar
 	spoken time.Time // of the last line of progress
@@ -32,16 +34,17 @@ type promoteTalk struct {
 
 // promoteReport is the one document of --output json.
 type promoteReport struct {
-	State     string              `json:"state"` // planned, refused, promoted, added, half-way, undone
-	Plan      *promote.Plan       `json:"plan"`
-	Quorum    []promote.QuorumRow `json:"quorum,omitempty"`
-	Refusals  []promote.Refusal   `json:"refusals,omitempty"`
-	Risk      string              `json:"risk,omitempty"`
-	Variables map[string]string   `json:"variables,omitempty"`
-	Unset     []string            `json:"unset,omitempty"`
-	Result    *promote.Result     `json:"result,omitempty"`
-	Error     string              `json:"error,omitempty"`
-	Log       []string            `json:"etcd_log,omitempty"`
+	State     string                  `json:"state"` // planned, refused, promoted, added, half-way, undone
+	Plan      *promote.Plan           `json:"plan"`
+	Quorum    []promote.QuorumRow     `json:"quorum,omitempty"`
+	Refusals  []promote.Refusal       `json:"refusals,omitempty"`
+	Risk      string                  `json:"risk,omitempty"`
+	Members   []discover.MemberStatus `json:"members,omitempty"` // afterwards
+	Variables map[string]string       `json:"variables,omitempty"`
+	Unset     []string                `json:"unset,omitempty"`
+	Result    *promote.Result         `json:"result,omitempty"`
+	Error     string                  `json:"error,omitempty"`
+	Log       []string                `json:"etcd_log,omitempty"`
 }
 
 func (t *promoteTalk) say(text string) {
@@ -52,11 +55,9 @@ func (t *promoteTalk) say(text string) {
 func (t *promoteTalk) sayf(format string, args ...any) { t.say(fmt.Sprintf(format, args...)) }
 
 // showPlan shows the members and the plan in eight lines.
-func (t *promoteTalk) showPlan(members []discover.Member) {
+func (t *promoteTalk) showPlan() {
 	plan := &t.prep.Plan
-	talk := *t.env
-	talk.Stdout, talk.StdoutTTY, talk.Out = t.env.Stderr, true, t.env.Err
-	_ = talk.printTable(outputTable, membersTable(&talk, &membersReport{Members: plan.Members}))
+	t.showMembers(plan.Members)
 	rows := [][]string{
 		{"member", fmt.Sprintf("%s in %s, cluster %s", plan.Name, plan.DataDir, plan.ClusterID)},
 		{"etcd", strings.TrimSpace(fmt.Sprintf("%s %s %s", plan.Service.Binary.Path, strings.Join(plan.Service.Binary.Args, " "), plan.Service.Binary.Version))},
@@ -73,6 +74,17 @@ func (t *promoteTalk) showPlan(members []discover.Member) {
 	if len(plan.Dropped) > 0 {
 		t.sayf("note: this etcd does not know, and will not get: %s", strings.Join(plan.Dropped, ", "))
 	}
+}
+
+// showMembers shows the table of members, as proxy members does, where one
+// talks.
+func (t *promoteTalk) showMembers(members []discover.MemberStatus) {
+	if len(members) == 0 {
+		return
+	}
+	talk := *t.env
+	talk.Stdout, talk.Out = t.env.Stderr, t.env.Err
+	_ = talk.printTable(outputTable, membersTable(&talk, &membersReport{Members: members}))
 }
 
 func (t *promoteTalk) variable(name string) string {
@@ -240,9 +252,15 @@ func (t *promoteTalk) carryOut(ctx context.Context, p *promote.Promotion) error 
 	case result.Stopped != "":
 		state = "added"
 	}
+	var members []discover.MemberStatus
+	if state == "promoted" {
+		// The promotion is done, whether the table can be shown or not.
+		_, list, _ := t.inspector.List(ctx, p.Cluster.Endpoints)
+		members = t.inspector.Inspect(ctx, list)
+	}
 	if t.opts.Output == outputJSON {
 		r := t.report(state, p.Variables())
-		r.Result = result
+		r.Result, r.Members = result, members
 		if failure != nil {
 			r.Error = failure.Error()
 		}
@@ -256,6 +274,7 @@ func (t *promoteTalk) carryOut(ctx context.Context, p *promote.Promotion) error 
 	if failure != nil {
 		return failure
 	}
+	t.showMembers(members)
 	t.showResult(result, p)
 	return nil
 }

@@ -117,6 +117,17 @@ func (b Binary) Knows(flag string) bool {
 	return b.flags[flag]
 }
 
+// takesSocketPaths tells whether a unix URL has a path. Before 3.5 it has
+// host:port instead, which is the socket's name in etcd's working directory
+// (pkg/types/urls.go of 3.4).
+func (b Binary) takesSocketPaths() bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(b.Version, "%d.%d", &major, &minor); err != nil {
+		return true
+	}
+	return major > 3 || major == 3 && minor >= 5
+}
+
 // Minor is the first two parts of the version, as in 3.7. Members of one
 // cluster have it in common.
 func (b Binary) Minor() string { return minor(b.Version) }

@@ -152,3 +152,23 @@ func etcdFlags(args []string) (flags, strays []string) {
 	}
 	return flags, strays
 }
+
+// flagValues are the flags in args with their values; what has none is a switch.
+func flagValues(args []string) map[string]string {
+	flags, _ := etcdFlags(args)
+	values := map[string]string{}
+	for i, arg := range args {
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		if !strings.HasPrefix(arg, "-") || !slices.Contains(flags, name) {
+			continue
+		}
+		if !hasValue {
+			value = "true"
+			if i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
+				value = args[i+1]
+			}
+		}
+		values[name] = value
+	}
+	return values
+}

@@ -31,6 +31,7 @@ func (c *Candidate) CheckURLs(ctx context.Context, members []discover.MemberStat
 	for _, list := range lists {
 		checkForm(&found, list.flag, list.urls, list.listen)
 	}
+	c.checkSockets(&found)
 	c.checkPeerURLs(&found, members)
 	c.checkPeerPorts(ctx, &found, members)
 	c.checkAdvertisedClientURLs(&found, members)
@@ -52,6 +53,19 @@ func checkForm(found *refusals, flag string, urls []string, listen bool) {
 		case listen && !bindable(e.host):
 			found.add("bad-url", "name the address of the interface, or 0.0.0.0",
 				"%s %s: etcd listens on IP addresses only", flag, raw)
+		}
+	}
+}
+
+// checkSockets refuses client URLs that an old etcd does not know.
+func (c *Candidate) checkSockets(found *refusals) {
+	if c.Binary.takesSocketPaths() {
+		return
+	}
+	for _, raw := range c.ListenClientURLs {
+		if e, err := parseEndpoint(raw); err == nil && e.unix() {
+			found.add("bad-url", "leave it out: name the other URLs with --listen-client-urls",
+				"--listen-client-urls %s: etcd %s takes no path of a socket", raw, c.Binary.Version)
 		}
 	}
 }

@@ -39,6 +39,9 @@ func TestCheckURLs(t *testing.T) {
 		{refusalCase{"advertised without a host", func(c *Candidate) { c.AdvertiseClientURLs = []string{"http://:2379"} }, "advertise-local", "unspecified", "--advertise-client-urls"}, nil},
 		{refusalCase{"listening on a name", func(c *Candidate) { c.ListenPeerURLs = []string{"http://m4.example.org:2380"} }, "bad-url", "m4.example.org", "0.0.0.0"}, nil},
 		{refusalCase{"listening on localhost", func(c *Candidate) { c.ListenClientURLs = []string{"http://localhost:2379", "unix:///run/x.sock"} }, "", "", ""}, nil},
+		{refusalCase{"listening on a socket, with 3.4", func(c *Candidate) {
+			c.Binary.Version, c.ListenClientURLs = "3.4.23", []string{"http://10.0.0.4:2379", "unix:///run/x.sock"}
+		}, "bad-url", "unix:///run/x.sock: etcd 3.4.23 takes no path", "--listen-client-urls"}, nil},
 		{refusalCase{"peers over a socket", func(c *Candidate) { c.InitialAdvertisePeerURLs = []string{"unix:///run/p.sock"} }, "bad-url", "TCP", ""}, nil},
 		{refusalCase{"peer URL on loopback", func(c *Candidate) { c.InitialAdvertisePeerURLs = []string{"http://localhost:2380"} }, "peer-url-local", "loopback", "address of this host"}, nil},
 		{refusalCase{"peer URL unspecified", func(c *Candidate) { c.InitialAdvertisePeerURLs = []string{"http://0.0.0.0:2380"} }, "peer-url-local", "unspecified", "address of this host"}, nil},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"etcdops/discover"
@@ -52,6 +53,10 @@ type addition struct {
 }
 
 func (a *addition) run(ctx context.Context) (Added, error) {
+	// clientv3 checks them too, with an error that looks like a lost answer.
+	if _, err := types.NewURLs(a.peerURLs); err != nil {
+		return Added{}, &RefusedError{err}
+	}
 	for {
 		added, err := a.try(ctx)
 		if err == nil || added.ID != 0 {

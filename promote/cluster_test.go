@@ -136,8 +136,8 @@ func TestPromotionOfOneToTwo(t *testing.T) {
 	if _, err := c.Add(t.Context(), "m2", []string{l.peerURL(0)}, false); !as[*TakenError](err) {
 		t.Errorf("a peer URL that is taken: %v", err)
 	}
-	if _, err := c.Add(t.Context(), "m2", []string{"nonsense"}, false); err == nil {
-		t.Error("a peer URL that is none passed")
+	if _, err := c.Add(t.Context(), "m2", []string{"nonsense"}, false); !as[*RefusedError](err) {
+		t.Errorf("a peer URL that is none: %v", err)
 	}
 	added, err := c.Add(t.Context(), "m2", []string{l.peerURL(1)}, false)
 	if err != nil || added.Before || len(added.Members) != 2 {

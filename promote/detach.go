@@ -54,7 +54,7 @@ func (d *Detached) Start(ctx context.Context, s Service) (Process, error) {
 	}
 	environ = append(keepNeeded(Environment(environ)), s.variables().Environ()...)
 	argv := append([]string{s.Binary.Path}, s.arguments()...)
-	return Respawn(ctx, argv, s.DataDir, environ, s.UID, s.GID, s.LogPath)
+	return Respawn(ctx, argv, s.workingDir(), environ, s.UID, s.GID, s.LogPath)
 }
 
 // Find implements Supervisor.
@@ -123,8 +123,8 @@ func (d *Detached) Failed(_ context.Context, s Service) (cause string, lines []s
 		return "", nil
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Size() > failedLogBytes {
-		_, _ = file.Seek(-failedLogBytes, io.SeekEnd)
+	if info, err := file.Stat(); err == nil && info.Size() >= s.LogFrom {
+		_, _ = file.Seek(max(s.LogFrom, info.Size()-failedLogBytes), io.SeekStart)
 	}
 	text, _ := io.ReadAll(io.LimitReader(file, failedLogBytes))
 	return logEnd(text)

@@ -162,6 +162,14 @@ func TestDetachedSaysWhyItEnded(t *testing.T) {
 	if want := "flag provided but not defined: -proxy"; cause != want || len(lines) != failedLines {
 		t.Errorf("Failed: %q, %d lines: %q", cause, len(lines), lines)
 	}
+	if info, err := os.Stat(s.LogPath); err != nil {
+		t.Error(err)
+	} else {
+		s.LogFrom = info.Size()
+	}
+	if cause, lines := d.Failed(t.Context(), s); cause != "" || lines != nil {
+		t.Errorf("of an earlier etcd: %q, %q", cause, lines)
+	}
 	s.LogPath += ".absent"
 	if cause, lines := d.Failed(t.Context(), s); cause != "" || lines != nil {
 		t.Errorf("without a log: %q, %q", cause, lines)
@@ -184,7 +192,7 @@ func TestDetachedStartsOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "the promotion is at work", func() bool {
-			_, err := os.Stat(filepath.Join(s.DataDir, StateFolder, "promote.lock"))
+			_, err := os.Stat(filepath.Join(s.DataDir, StateFolder))
 			return err == nil
 		})
 		// From before the fork until after it: a look at /proc takes about

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -99,8 +100,16 @@ func flagError(line string) string {
 // is a mere warning (server/etcdmain/etcd.go).
 const flagsRefused = "failed to verify flags"
 
-// loggedError reads a line of etcd's JSON log, of level error and above.
+// plainError is a line of the log of 3.4, of level error or critical:
+// 2026-11-22 17:44:15.917775 E | etcdmain: error verifying flags, …
+var plainError = regexp.MustCompile(`^\d{4}-\d\d-\d\d [\d:.]+ [EC] \| (?:[\w/]+: )?(.+)`)
+
+// loggedError reads a line of etcd's log, of level error and above: JSON, or
+// before 3.5 plain text.
 func loggedError(line string) string {
+	if found := plainError.FindStringSubmatch(line); found != nil {
+		return found[1]
+	}
 	var entry struct {
 		Level, Msg, Error string
 	}

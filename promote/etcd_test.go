@@ -294,6 +294,11 @@ func TestLastLinesCause(t *testing.T) {
 			log:  `{"level":"warn","msg":"failed to verify flags","error":"--a and --b"}` + "\n",
 			want: "--a and --b",
 		},
+		"3.4": {
+			log:  "2026-11-22 17:44:15.9 I | etcdmain: starting\n2026-11-22 17:44:15.917775 E | etcdmain: error verifying flags, a: b. See 'etcd --help'.\n",
+			want: "error verifying flags, a: b. See 'etcd --help'.",
+		},
+		"3.4, fatal":   {log: "2026-11-22 17:44:15.917775 C | etcdmain: listen tcp 127.0.0.1:2379: bind: address already in use\n", want: "listen tcp 127.0.0.1:2379: bind: address already in use"},
 		"unknown flag": {log: "flag provided but not defined: -x\nUsage:\n", want: "flag provided but not defined: -x"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,6 +61,7 @@ type Facts struct {
 	MemberID       string   `json:"member_id,omitempty"` // 16 hex digits
 	InitialCluster string   `json:"initial_cluster,omitempty"`
 	Etcd           *Process `json:"etcd,omitempty"`
+	LogFrom        int64    `json:"log_from,omitempty"` // size of etcd's log before its start, in bytes
 	Drained        *Drained `json:"drained,omitempty"`
 }
 

@@ -2,6 +2,7 @@ package promote
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,14 +118,29 @@ func (r *Request) candidate(proxy *Standing, binary Binary, members []discover.M
 	for _, l := range proxy.Listeners {
 		reused = append(reused, l.URL)
 	}
+	settings := proxy.memberSettings()
+	maps.Copy(settings, flagValues(r.EtcdFlags))
 	return &Candidate{
 		Name: r.Name, DataDir: r.DataDir, WALDir: proxy.Settings["wal-dir"],
 		InitialAdvertisePeerURLs: r.InitialAdvertisePeerURLs, ListenPeerURLs: r.ListenPeerURLs,
 		ListenClientURLs: listen, AdvertiseClientURLs: advertise,
-		Settings: proxy.Settings, EtcdFlags: r.EtcdFlags, Binary: binary, Voter: r.Voter, Reused: reused,
+		Settings: settings, EtcdFlags: r.EtcdFlags, Binary: binary, Voter: r.Voter, Reused: reused,
 		ProxyPID: proxy.Process.PID, ProxyNamespacePID: proxy.NamespacePID, ProxyInPod: proxy.Pod,
 		ProxyClusterID: proxy.ClusterID, StageEnv: r.StageEnv, Environ: r.Environ, UID: proxy.UID, GID: proxy.GID,
 	}
+}
+
+// memberSettings are the proxy's settings as a member is to have them. To a
+// member, and to a native proxy, --trusted-ca-file alone means that each client
+// shows a certificate (ServerConfig, client/pkg/transport/listener.go). Our proxy
+// wants one only with --client-cert-auth; its clients must not be shut out.
+func (s *Standing) memberSettings() map[string]string {
+	settings := map[string]string{}
+	maps.Copy(settings, s.Settings)
+	if !s.Native && !isTrue(settings["client-cert-auth"]) {
+		delete(settings, "trusted-ca-file")
+	}
+	return settings
 }
 
 // steps lists what the promotion will do, in order.
@@ -186,10 +202,18 @@ func (p *Plan) running(initialCluster string) Variables {
 			}
 		}
 		return v.With(
-			Variable{"ETCD_LISTEN_CLIENT_URLS", strings.Join(append(urls, "unix://"+p.Socket), ",")},
+			Variable{"ETCD_LISTEN_CLIENT_URLS", strings.Join(append(urls, p.socketURL()), ",")},
 		).With(p.sharing()...)
 	}
 	return v
+}
+
+// socketURL is the private socket as etcd takes it.
+func (p *Plan) socketURL() string {
+	if !p.Service.Binary.takesSocketPaths() {
+		return "unix://" + filepath.Base(p.Socket)
+	}
+	return "unix://" + p.Socket
 }
 
 // sharing lets etcd bind what the proxy still holds.
@@ -230,8 +254,10 @@ func socketPath(raw string) (path string, ok bool) {
 }
 
 // passed are the settings of the proxy that its etcd gets too, as variables,
-// and the names of those that this etcd does not know.
-func passed(settings map[string]string, binary Binary) (v Variables, dropped []string) {
+// and the names of those that this etcd does not know. What is among etcd's
+// flags is left to them: etcd ends where a flag and its variable are both given.
+func passed(settings map[string]string, flags []string, binary Binary) (v Variables, dropped []string) {
+	typed := flagValues(flags)
 	var names []string
 	for name := range settings {
 		if !ours[name] && !strings.HasPrefix(name, "proxy") && !strings.HasPrefix(name, "discovery") && settings[name] != "" {
@@ -240,6 +266,9 @@ func passed(settings map[string]string, binary Binary) (v Variables, dropped []s
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if _, ok := typed[name]; ok {
+			continue
+		}
 		if !binary.Knows(name) {
 			dropped = append(dropped, name)
 			continue

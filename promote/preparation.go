@@ -101,16 +101,36 @@ func (p *Plan) decideService(c *Candidate) {
 	if p.WALDir != "" {
 		s.Variables = append(s.Variables, Variable{"ETCD_WAL_DIR", p.WALDir})
 	}
-	more, dropped := passed(p.Proxy.Settings, c.Binary)
+	more, dropped := passed(c.Settings, c.EtcdFlags, c.Binary)
 	s.Variables, p.Dropped = append(s.Variables, more...), dropped
 	p.Socket = filepath.Join(p.DataDir, StateFolder, "member.sock")
-	if len(p.Socket) > maxSocketPath {
+	switch {
+	case !c.Binary.takesSocketPaths():
+		p.Socket = filepath.Join(p.DataDir, StateFolder, "member:0")
+	case len(p.Socket) > maxSocketPath:
 		p.Socket = filepath.Join(os.TempDir(), "etcdops-"+p.Stamp, "member.sock")
 	}
 }
 
-// checkUnit refuses to write over a unit that somebody else made.
+// checkUnit refuses a unit where systemd is not, or not ours to command, and to
+// write over one that somebody else made. Without systemd nothing could be
+// undone either.
 func (p *Plan) checkUnit() []Refusal {
+	if p.Supervisor != SuperviseSystemd && p.Proxy.Unit == "" {
+		return nil
+	}
+	if _, err := os.Stat(systemdFolder); err != nil {
+		return []Refusal{{
+			Check: "no-systemd", Problem: "systemd does not run this machine, so no unit can keep etcd running",
+			Hint: "choose --supervisor detach, and leave --unit out",
+		}}
+	}
+	if os.Geteuid() != 0 {
+		return []Refusal{{
+			Check: "not-root", Problem: "only root changes the units of systemd",
+			Hint: "run it as root; etcd will run as the proxy's user all the same",
+		}}
+	}
 	if p.Supervisor != SuperviseSystemd || p.Service.DropIn {
 		return nil
 	}

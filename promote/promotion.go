@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -74,6 +76,7 @@ type Promotion struct {
 	dark    time.Time     // when the port lost its listener; zero if it did not
 	darkFor time.Duration
 	took    time.Time
+	steered bool // by this run
 }
 
 // Result is what a promotion has led to.
@@ -164,7 +167,7 @@ func (p *Promotion) take(ctx context.Context, step string, run func(context.Cont
 		return err
 	}
 	if !p.Journal.has(step, eventBegin) {
-		if err := p.Journal.begin(step, nil); err != nil {
+		if err := p.Journal.begin(step, p.known(step)); err != nil {
 			return err
 		}
 	}
@@ -173,6 +176,18 @@ func (p *Promotion) take(ctx context.Context, step string, run func(context.Cont
 		return err
 	}
 	return p.Journal.done(step, facts)
+}
+
+// known is what must be noted before a step, because it can't be learnt after.
+func (p *Promotion) known(step string) *Facts {
+	if step != StepStart {
+		return nil
+	}
+	info, err := os.Stat(p.Journal.Plan.Service.LogPath)
+	if err != nil {
+		return nil // there is no log yet, or none of ours
+	}
+	return &Facts{LogFrom: info.Size()}
 }
 
 // failed decides what becomes of a promotion whose step failed. What would
@@ -266,7 +281,10 @@ func (p *Promotion) result(stopped string) *Result {
 // service is the etcd of the first run.
 func (p *Promotion) service() Service {
 	s := p.Journal.Plan.Service
-	s.Variables = p.Journal.Plan.running(p.Journal.Facts.InitialCluster)
+	s.Variables, s.LogFrom = p.Journal.Plan.running(p.Journal.Facts.InitialCluster), p.Journal.Facts.LogFrom
+	if !s.Binary.takesSocketPaths() {
+		s.Dir = filepath.Dir(p.Journal.Plan.Socket) // to bind it by its name
+	}
 	return s
 }
 

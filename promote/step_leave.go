@@ -29,7 +29,10 @@ func (p *Promotion) steer(ctx context.Context) error {
 	if err := p.Proxy.HandOver(ctx, p.Journal.Plan.sideSockets()); err != nil {
 		return fmt.Errorf("hand the ports over: %w", err)
 	}
-	p.say("new connections reach etcd")
+	if !p.steered {
+		p.say("new connections reach etcd")
+	}
+	p.steered = true
 	return nil
 }
 

@@ -2,6 +2,7 @@ package promote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,14 @@ type Service struct {
 	Unset   []string `json:"unset,omitempty"`
 	Name    string   `json:"name"`
 	DataDir string   `json:"data_dir"` // absolute
-	UID     uint32   `json:"uid"`
-	GID     uint32   `json:"gid"`
+	// Dir is etcd's working directory; if empty, it is DataDir.
+	Dir string `json:"dir,omitempty"`
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
 	// LogPath is the file to which Detached appends what etcd prints.
 	LogPath string `json:"log_path,omitempty"`
+	// LogFrom is how much of that was there before this etcd, in bytes.
+	LogFrom int64 `json:"-"`
 	// Unit is Systemd's: a unit of our own, or with DropIn an existing one
 	// that runs etcd from now on.
 	Unit   string `json:"unit,omitempty"`
@@ -60,6 +65,8 @@ var (
 	_ Supervisor = (*Detached)(nil)
 	_ Supervisor = (*Systemd)(nil)
 )
+
+func (s *Service) workingDir() string { return cmp.Or(s.Dir, s.DataDir) }
 
 // arguments are those of the command, without its own name.
 func (s *Service) arguments() []string { return slices.Concat(s.Binary.Args, s.Flags) }

@@ -16,8 +16,12 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
-// journalTimeout bounds the reading of the last log lines.
-const journalTimeout = 10 * time.Second
+const (
+	// systemdFolder is there where systemd runs the machine (sd_booted).
+	systemdFolder = "/run/systemd/system"
+	// journalTimeout bounds the reading of the last log lines.
+	journalTimeout = 10 * time.Second
+)
 
 // Systemd runs etcd in a unit: one of its own, or with Service.DropIn in an
 // existing one, in which a drop-in replaces what it runs. Files are written
@@ -32,8 +36,7 @@ type Systemd struct{}
 // one. unit is empty where the process belongs to none, or systemd does not run
 // this machine.
 func (d *Systemd) UnitOf(ctx context.Context, pid int) (unit string, isMain bool, err error) {
-	// As sd_booted does it.
-	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(systemdFolder); errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}
 	conn, err := connect(ctx)

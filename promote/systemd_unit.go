@@ -128,14 +128,14 @@ func (s *Service) writeUnitHead(text *strings.Builder, stage unitStage, before s
 
 func (s *Service) writeUnitService(text *strings.Builder) error {
 	fmt.Fprintf(text, "Type=notify\nUser=%s\nGroup=%s\n", userName(s.UID), groupName(s.GID))
-	fmt.Fprintf(text, "WorkingDirectory=%s\nExecStart=%s\n", unitPathValue(s.DataDir), s.execStart())
+	fmt.Fprintf(text, "WorkingDirectory=%s\nExecStart=%s\n", unitPathValue(s.workingDir()), s.execStart())
 	return s.variables().Format(text, FormatSystemd, s.unset())
 }
 
 // writeDropIn takes out of the unit what started and configured a proxy, and
 // what etcd would not stand: it has no reload, and feeds no watchdog.
 func (s *Service) writeDropIn(text *strings.Builder) error {
-	fmt.Fprintf(text, "Type=notify\nNotifyAccess=main\nWorkingDirectory=%s\n", unitPathValue(s.DataDir))
+	fmt.Fprintf(text, "Type=notify\nNotifyAccess=main\nWorkingDirectory=%s\n", unitPathValue(s.workingDir()))
 	text.WriteString("ExecStart=\nExecReload=\nWatchdogSec=0\n")
 	text.WriteString("EnvironmentFile=\nPassEnvironment=\nUnsetEnvironment=\nEnvironment=\n")
 	fmt.Fprintf(text, "ExecStart=%s\n", s.execStart())
