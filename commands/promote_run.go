@@ -120,6 +120,9 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 		if journal.Plan.Service.Binary, err = promote.FindBinary(ctx, binary.Path, binary.Args...); err != nil {
 			return fail(ExitHalfway, err, "put etcd "+binary.Version+" back there, or undo with --abort")
 		}
+		if talk.prep.Refusals = promote.Recheck(ctx, journal); len(talk.prep.Refusals) > 0 && ctx.Err() == nil {
+			return talk.refuseResumed()
+		}
 	}
 	p, err := newCarrier(opts, journal, talk, tlsConfig, user, password)
 	if err != nil {

@@ -40,7 +40,7 @@ func standingHandler(env *Env, s *Settings) http.HandlerFunc {
 func setSettings(s *Settings, dir string) map[string]string {
 	set := map[string]string{}
 	for name := range s.table {
-		if !s.IsSet(name) {
+		if !s.IsSet(name) || isSecret(variable(name)) {
 			continue
 		}
 		value := s.String(name)

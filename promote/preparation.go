@@ -55,6 +55,39 @@ func Prepare(ctx context.Context, r Request, proxy Standing, binary Binary, clus
 // Begin writes the journal: from here on the promotion is under way.
 func (p *Preparation) Begin() (*Journal, error) { return createJournal(p.Plan) }
 
+// Recheck looks again, before etcd is started for the first time by a promotion
+// that was cut or that stopped on purpose, at everything on this machine that
+// can be in its way. It is of no use once etcd was started.
+func Recheck(ctx context.Context, j *Journal) []Refusal {
+	if j.has(StepStart, eventBegin) {
+		return nil
+	}
+	plan := &j.Plan
+	s := &plan.Service
+	c := &Candidate{
+		Name: plan.Name, DataDir: plan.DataDir, WALDir: plan.WALDir,
+		InitialAdvertisePeerURLs: plan.PeerURLs, ListenPeerURLs: s.list("ETCD_LISTEN_PEER_URLS"),
+		ListenClientURLs: s.list("ETCD_LISTEN_CLIENT_URLS"), AdvertiseClientURLs: s.list("ETCD_ADVERTISE_CLIENT_URLS"),
+		Settings: plan.Proxy.Settings, EtcdFlags: s.Flags, Binary: s.Binary, Voter: plan.Voter, HandOver: plan.HandOver,
+		ProxyPID: plan.Proxy.Process.PID, ProxyNamespacePID: plan.Proxy.NamespacePID, ProxyInPod: plan.Proxy.Pod,
+		UID: s.UID, GID: s.GID,
+	}
+	for _, l := range plan.Proxy.Listeners {
+		c.Reused = append(c.Reused, l.URL)
+	}
+	return slices.Concat(c.CheckBinary(plan.Members), c.CheckHost(ctx, largestDB(plan.Members)), c.CheckTLS(), c.CheckEnvironment())
+}
+
+// list are the parts of a variable of the service.
+func (s *Service) list(name string) []string {
+	for _, v := range s.Variables {
+		if v.Name == name {
+			return strings.Split(v.Value, ",")
+		}
+	}
+	return nil
+}
+
 // withoutOurs leaves out a member that was added before for these very peer
 // URLs and never started: it is the one that this promotion will start.
 func withoutOurs(members []discover.MemberStatus, peerURLs []string) []discover.MemberStatus {

@@ -1,0 +1,181 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"etcdops/discover"
+	"etcdops/promote"
+)
+
+// carryOut runs a promotion and says how it ended.
+func (t *promoteTalk) carryOut(ctx context.Context, p *promote.Promotion) error {
+	result, err := p.Run(ctx)
+	t.endBar()
+	var half *promote.HalfwayError
+	var undone *promote.UndoneError
+	state, failure := "promoted", error(nil)
+	switch {
+	case errors.As(err, &half):
+		state, failure = "half-way", t.explainHalfway(half)
+	case errors.As(err, &undone):
+		state, failure = "undone", t.explainUndone(undone)
+	case err != nil:
+		return err
+	case result.Stopped != "":
+		state = "added"
+	}
+	var members []discover.MemberStatus
+	if state == "promoted" {
+		// The promotion is done, whether the table can be shown or not.
+		_, list, _ := t.inspector.List(ctx, p.Cluster.Endpoints)
+		members = t.inspector.Inspect(ctx, list)
+	}
+	if t.opts.Output == outputJSON {
+		r := t.report(state, p.Variables())
+		r.Result, r.Members = result, members
+		if failure != nil {
+			r.Error = failure.Error()
+		}
+		if undone != nil {
+			r.Log = undone.Log
+		}
+		if err := writeJSON(t.env.Stdout, r); err != nil {
+			return err
+		}
+	}
+	if failure != nil {
+		return failure
+	}
+	t.showMembers(members)
+	t.showResult(result, p)
+	return nil
+}
+
+func (t *promoteTalk) showResult(r *promote.Result, p *promote.Promotion) {
+	plan := &p.Journal.Plan
+	again := "etcdops proxy promote --data-dir " + plan.DataDir
+	if r.Stopped != "" {
+		t.sayf("%s is added as %s and waits; nothing was stopped", r.Name, r.MemberID)
+		t.sayf("go on with: %s --continue; or undo with: %s --abort", again, again)
+		return
+	}
+	t.sayf("%s %s (%s) is a voter of cluster %s after %v", t.env.Err.Good.Sprint("promoted:"), r.Name, r.MemberID, r.ClusterID,
+		(time.Duration(r.TookMs) * time.Millisecond).Round(10*time.Millisecond))
+	last := t.prepQuorum(plan)
+	t.sayf("quorum %d of %d, the cluster may lose %d", last.Quorum, last.Voters, max(0, last.Tolerance))
+	if r.HandOver {
+		t.sayf("client ports handed over; requests refused %d, cut at the drain limit %d", r.Drained.Refused, r.Drained.Cut)
+	} else {
+		t.sayf("client ports were dark for %v", time.Duration(r.DarkMs)*time.Millisecond)
+	}
+	t.sayf("to undo: etcdctl member remove %s, stop this etcd, remove %s/member, start the proxy", r.MemberID, plan.DataDir)
+	if r.Unit != "" {
+		t.sayf("etcd runs as %s; see it with: systemctl status %s", r.Unit, r.Unit)
+		return
+	}
+	t.sayf("etcd's log: %s", r.LogPath)
+	t.sayf("a unit for it, to paste into /etc/systemd/system/%s:\n\n%s", promote.UnitName(r.Name), promote.UnitToPaste(p.FinalService()))
+	t.say("nothing restarts this etcd after a reboot")
+}
+
+func (t *promoteTalk) prepQuorum(plan *promote.Plan) promote.QuorumRow {
+	rows := promote.QuorumTable(plan.Members, plan.Voter)
+	return rows[len(rows)-1]
+}
+
+// showJournal says where a promotion that was cut stands.
+func (t *promoteTalk) showJournal(j *promote.Journal) {
+	last := j.Last()
+	if last == "" {
+		last = "nothing was begun"
+	}
+	t.sayf("a promotion of %s is under way in %s since %s", j.Plan.Name, j.Plan.DataDir, j.Began().Local().Format("2006-01-02 15:04:05"))
+	t.sayf("last entry of its journal: %s; member %s", last, orDash(j.Facts.MemberID))
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// undo undoes a promotion and says so.
+func (t *promoteTalk) undo(ctx context.Context, p *promote.Promotion) error {
+	err := p.Undo(ctx)
+	var voter *promote.VoterError
+	switch {
+	case errors.As(err, &voter):
+		return fail(ExitRefused, err, fmt.Sprintf("go on with --continue; to take it out all the same: etcdctl member remove %016x, stop its etcd, remove %s/member, start the proxy", voter.ID, p.Journal.Plan.DataDir))
+	case err != nil:
+		return fail(ExitHalfway, fmt.Errorf("not undone yet: %w", err), "mend that, then run --abort again")
+	}
+	t.say("undone: the cluster, the folders and the proxy are as they were before")
+	if t.opts.Output == outputJSON {
+		return writeJSON(t.env.Stdout, t.report("undone", nil))
+	}
+	return nil
+}
+
+// stepSays is what each step has done, for a promotion that stopped behind it.
+var stepSays = map[string]string{
+	promote.StepAdd: "the member was added", promote.StepPrint: "its variables were printed",
+	promote.StepAside: "the proxy's folder was set aside", promote.StepStopProxy: "the proxy was stopped",
+	promote.StepStart: "etcd was started", promote.StepCatchUp: "the member became a voter",
+	promote.StepServe: "the member serves", promote.StepHandOver: "the ports were handed over",
+	promote.StepDrain: "the proxy was ended", promote.StepFinish: "everything was tidied up",
+}
+
+// explainHalfway says what was done, what was not, what serves, and what to type.
+func (t *promoteTalk) explainHalfway(h *promote.HalfwayError) error {
+	done := []string{}
+	for _, step := range h.Done {
+		done = append(done, stepSays[step])
+	}
+	if len(done) == 0 {
+		done = []string{"nothing"}
+	}
+	t.sayf("done: %s", strings.Join(done, ", "))
+	t.sayf("not done: %s", strings.Join(h.NotDone, ", "))
+	plan := &t.prep.Plan
+	switch {
+	case contains(h.Done, promote.StepHandOver) || contains(h.Done, promote.StepServe) && !plan.HandOver:
+		t.say("clients are served by the new member")
+	case contains(h.Done, promote.StepStopProxy):
+		t.say("nobody serves on the client ports")
+	default:
+		t.say("clients are served by the proxy, as before")
+	}
+	again := "etcdops proxy promote --data-dir " + plan.DataDir
+	hint := "go on with: " + again + " --continue"
+	if !contains(h.Done, promote.StepCatchUp) && !plan.Voter {
+		hint += "; or undo with: " + again + " --abort"
+	}
+	return fail(ExitHalfway, h, hint)
+}
+
+func contains(steps []string, step string) bool {
+	for _, s := range steps {
+		if s == step {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *promoteTalk) explainUndone(u *promote.UndoneError) error {
+	for _, line := range u.Log {
+		t.say("etcd: " + line)
+	}
+	t.say("undone: the cluster, the folders and the proxy are as they were before; clients are served by the proxy")
+	hint := "mend the cause, then run it again"
+	switch {
+	case errors.Is(u, discover.ErrNeedsUser), errors.Is(u, promote.ErrNeedsRoot), errors.Is(u, promote.ErrWrongPassword):
+		hint = "give a user with the root role: --user NAME --password-file FILE"
+	}
+	return fail(ExitFailed, u, hint)
+}
