@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,28 +144,19 @@ func (t *promoteTalk) explainHalfway(h *promote.HalfwayError) error {
 	t.sayf("not done: %s", strings.Join(h.NotDone, ", "))
 	plan := &t.prep.Plan
 	switch {
-	case contains(h.Done, promote.StepHandOver) || contains(h.Done, promote.StepServe) && !plan.HandOver:
+	case slices.Contains(h.Done, promote.StepHandOver) || slices.Contains(h.Done, promote.StepServe) && !plan.HandOver:
 		t.say("clients are served by the new member")
-	case contains(h.Done, promote.StepStopProxy):
+	case slices.Contains(h.Done, promote.StepStopProxy):
 		t.say("nobody serves on the client ports")
 	default:
 		t.say("clients are served by the proxy, as before")
 	}
 	again := "etcdops proxy promote --data-dir " + plan.DataDir
 	hint := "go on with: " + again + " --continue"
-	if !contains(h.Done, promote.StepCatchUp) && !plan.Voter {
+	if !slices.Contains(h.Done, promote.StepCatchUp) && !plan.Voter {
 		hint += "; or undo with: " + again + " --abort"
 	}
 	return fail(ExitHalfway, h, hint)
-}
-
-func contains(steps []string, step string) bool {
-	for _, s := range steps {
-		if s == step {
-			return true
-		}
-	}
-	return false
 }
 
 func (t *promoteTalk) explainUndone(u *promote.UndoneError) error {
