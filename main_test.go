@@ -65,6 +65,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, scriptParams("testdata/script"))
 }
 
+// TestScriptsAlone runs the scenarios that hold a time against a promise: no
+// other one runs beside them.
+func TestScriptsAlone(t *testing.T) {
+	testscript.Run(t, scriptParams("testdata/alone"))
+}
+
 func scriptParams(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,

@@ -92,6 +92,12 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	if opts.DryRun {
 		return nil
 	}
+	onward := !opts.Abort && !journal.Undoing()
+	if printing := opts.Request.StageEnv && !opts.Continue; onward && !printing {
+		if talk.prep.Refusals = plan.CheckPlace(); len(talk.prep.Refusals) > 0 {
+			return talk.refuse()
+		}
+	}
 	user, password, err := readUser(env, membersOptions{User: opts.User, PasswordFile: opts.PasswordFile})
 	if err != nil {
 		return err

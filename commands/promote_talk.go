@@ -83,6 +83,9 @@ func describeProgress(p promote.Progress) string {
 	if p.Left > 0 {
 		left = fmt.Sprintf(", about %v left", p.Left.Round(time.Second))
 	}
+	if p.Unknown && p.SnapshotTotal == 0 {
+		return "catching up: waiting for the new member's first answer"
+	}
 	if p.Unknown {
 		return fmt.Sprintf("catching up: %s of %s received, %s/s%s", humanize.Bytes(uint64(p.SnapshotBytes)),
 			humanize.Bytes(uint64(p.SnapshotTotal)), humanize.Bytes(uint64(p.Rate)), left)

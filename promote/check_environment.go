@@ -23,6 +23,15 @@ func (c *Candidate) CheckEnvironment() []Refusal {
 	return found
 }
 
+// CheckPlace refuses to go on to the end where only --stage env may have been
+// asked for: the proxy's end would end everything around it.
+func (p *Plan) CheckPlace() []Refusal {
+	c := Candidate{ProxyPID: p.Proxy.Process.PID, ProxyNamespacePID: p.Proxy.NamespacePID, ProxyInPod: p.Proxy.Pod}
+	var found refusals
+	c.checkPlace(&found)
+	return found
+}
+
 // checkPlace refuses a proxy whose end would end everything around it.
 func (c *Candidate) checkPlace(found *refusals) {
 	if c.StageEnv || c.ProxyPID == 0 {

@@ -39,6 +39,24 @@ func TestCheckEnvironment(t *testing.T) {
 	}
 }
 
+// TestCheckPlace is for a promotion that began with --stage env, which is let
+// pass in these places.
+func TestCheckPlace(t *testing.T) {
+	process := Process{PID: 4711}
+	for _, test := range []struct {
+		name, check string
+		proxy       Standing
+	}{
+		{"on a host", "", Standing{Process: process, NamespacePID: 4711}},
+		{"in a pod", "proxy-in-pod", Standing{Process: process, NamespacePID: 7, Pod: true}},
+		{"process 1", "proxy-pid-1", Standing{Process: process, NamespacePID: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			expectOne(t, (&Plan{Proxy: test.proxy}).CheckPlace(), test.check, "pid 4711", "--stage env")
+		})
+	}
+}
+
 func TestEtcdFlags(t *testing.T) {
 	for _, test := range []struct {
 		name          string

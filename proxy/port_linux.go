@@ -1,12 +1,17 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -138,4 +143,65 @@ func queued(l net.Listener) int {
 		}
 	})
 	return n
+}
+
+// tcpListens is TCP_LISTEN as /proc/net/tcp writes it (Linux,
+// include/net/tcp_states.h).
+const tcpListens = "0A"
+
+// alone says whether no other socket of this host listens on the listener's
+// address; it says no where that can't be learnt.
+func alone(l net.Listener) bool {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	at := plain(tcp.AddrPort())
+	return listening("/proc/net/tcp", at)+listening("/proc/net/tcp6", at) == 1
+}
+
+// listening counts the sockets that listen on an address. They are the first in
+// the table, however many connections follow (Linux, net/ipv4/tcp_ipv4.c,
+// tcp_get_idx).
+func listening(table string, at netip.AddrPort) int {
+	file, err := os.Open(table)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	n := 0
+	lines := bufio.NewScanner(file)
+	lines.Scan() // the heading
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 4 || fields[3] != tcpListens {
+			break
+		}
+		if found, err := parseTableAddr(fields[1]); err == nil && plain(found) == at {
+			n++
+		}
+	}
+	return n
+}
+
+// parseTableAddr reads an address as in 0100007F:0947: words of four bytes in
+// the machine's order, and the port.
+func parseTableAddr(text string) (netip.AddrPort, error) {
+	host, number, _ := strings.Cut(text, ":")
+	port, err := strconv.ParseUint(number, 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	raw, err := hex.DecodeString(host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	for i := 0; i+4 <= len(raw); i += 4 {
+		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
+	}
+	addr, ok := netip.AddrFromSlice(raw)
+	if !ok {
+		return netip.AddrPort{}, errors.New("not an address: " + text)
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), nil
 }

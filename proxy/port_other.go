@@ -24,3 +24,6 @@ func attach(net.Listener, int) error {
 
 // queued is known on Linux only.
 func queued(net.Listener) int { return 0 }
+
+// alone is known on Linux only.
+func alone(net.Listener) bool { return false }

@@ -216,6 +216,11 @@ func (p *probes) surelyOurs(ctx context.Context, l *listener, wait time.Duration
 // claim makes the listener's new connections reach us, whoever shares the
 // port. Indexes are never assumed: they change when a socket joins or leaves.
 func (p *probes) claim(ctx context.Context, l *listener) error {
+	if alone(l.Listener) {
+		// Every index leads to us now, and only the first one still will when
+		// another socket joins.
+		l.own = 0
+	}
 	for _, wait := range searchWaits {
 		for _, index := range indexes(l.own) {
 			if err := attach(l.Listener, index); err != nil {

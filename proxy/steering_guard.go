@@ -52,6 +52,12 @@ func (s *Server) look(ctx context.Context) bool {
 			continue
 		}
 		ours := false
+		if l.own != 0 && alone(l.Listener) {
+			// etcd has gone: its next start must not find the port open to it.
+			if err := p.probes.claim(ctx, l); err == nil {
+				continue
+			}
+		}
 		for range guardTries {
 			ours = ours || p.probes.ours(ctx, l, guardWait)
 		}

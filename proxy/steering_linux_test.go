@@ -135,10 +135,33 @@ func TestPortStaysOurs(t *testing.T) {
 	}
 	reach(t, p.addr, "proxied")
 
-	// When etcd starts again, it is the second, and the program sends it all.
+	// When etcd has gone, the proxy is the first again, and stays the one that
+	// is reached when etcd comes back: at once after a hold, and soon without.
 	stop()
-	reach(t, p.addr, "proxied")
+	mustAsk(t, p, HoldPath, nil, nil)
 	stop = startShared(t, p.addr, nil)
+	reach(t, p.addr, "proxied")
+	stop()
+	p.promotion.mu.Lock() // the guard may not look meanwhile
+	if err := attach(p.listeners[0].Listener, 1); err != nil {
+		t.Fatal(err)
+	}
+	p.listeners[0].own = 1
+	p.promotion.mu.Unlock()
+	waitUntil(t, "the guard has seen that nobody else is there", func() bool {
+		p.promotion.mu.Lock()
+		defer p.promotion.mu.Unlock()
+		return p.listeners[0].own == 0
+	})
+	stop = startShared(t, p.addr, nil)
+	reach(t, p.addr, "proxied")
+
+	// Where the program sends all to etcd, the guard takes it back.
+	p.promotion.mu.Lock()
+	if err := attach(p.listeners[0].Listener, 1); err != nil {
+		t.Fatal(err)
+	}
+	p.promotion.mu.Unlock()
 	start := time.Now()
 	waitUntil(t, "the guard has the port again", func() bool {
 		_, body := get(t, "http://"+p.addr+"/version")
