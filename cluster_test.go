@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -207,6 +208,33 @@ func cmdJoin(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		time.Sleep(tryPause)
 	}
+}
+
+// cmdLeader asks the members that "cluster" has started.
+func cmdLeader(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: leader VAR")
+	}
+	stdout, stderr, err := run(ts, append(etcdctl(ts.Getenv("MEMBERS"), scriptProcesses(ts).get(ts, "m1").tls), "endpoint", "status", "-w", "json"))
+	if err != nil {
+		ts.Fatalf("endpoint status: %v %s", err, stderr)
+	}
+	var members []struct {
+		Status struct {
+			Header struct {
+				MemberID uint64 `json:"member_id"`
+			}
+			Leader uint64
+		}
+	}
+	ts.Check(json.Unmarshal([]byte(stdout), &members))
+	for i, m := range members {
+		if m.Status.Leader == m.Status.Header.MemberID {
+			ts.Setenv(args[0], fmt.Sprintf("m%d", i+1))
+			return
+		}
+	}
+	ts.Fatalf("no member is the leader: %s", stdout)
 }
 
 // rootPassword is root's after the command auth.

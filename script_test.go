@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,7 @@ import (
 //	healthy NAME...                         waits until members of cluster or join are healthy
 //	join NAME IP ENDPOINT [etcd=PATH] [tls=DIR] [FLAG...]
 //	                                        adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
+//	leader VAR                              names the leader of the cluster, m1 to mN, in $VAR
 //	auth ENDPOINT [tls=DIR]                 switches authentication on; root's password is "secret"
 //	snapshotstate FILE [user=NAME:PASSWORD] [but=GLOB]... DIR...
 //	                                        writes down the members of the cluster, what is in the folders (but for GLOB, as
@@ -51,6 +53,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"cluster":    cmdCluster,
 	"healthy":    cmdHealthy,
 	"join":       cmdJoin,
+	"leader":     cmdLeader,
 	"auth":       cmdAuth,
 	"until":      cmdUntil,
 	"untillog":   cmdUntilLog,
@@ -66,17 +69,29 @@ const patience = 40 * time.Second
 
 var networks atomic.Uint32
 
+// ownNetwork is the N of 127.N.0.0/16 that is ours, whoever runs these tests
+// beside us: a port of its own marks it, which lives as long as this process.
+var ownNetwork = sync.OnceValue(func() int {
+	for i := range 250 {
+		n := 1 + (os.Getpid()+i)%250
+		if _, err := net.Listen("tcp", fmt.Sprintf("127.%d.0.1:2378", n)); err == nil {
+			return n
+		}
+	}
+	panic("no loopback network is free")
+})
+
 // setUpScript gives each script a loopback network of its own, so that its
 // ports are fixed and never collide, one port for all addresses, and a run
 // folder.
 func setUpScript(env *testscript.Env) error {
-	net := networks.Add(1)
+	number := networks.Add(1)
 	for i := 1; i <= 9; i++ {
-		env.Setenv(fmt.Sprintf("IP%d", i), fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, net, i))
+		env.Setenv(fmt.Sprintf("IP%d", i), fmt.Sprintf("127.%d.%d.%d", ownNetwork(), number, i))
 	}
 	// For who listens on every address: a port that no other script of this run
 	// has, below those that the system gives out.
-	env.Setenv("ANYPORT", strconv.Itoa(20000+os.Getpid()%250*50+int(net%50)))
+	env.Setenv("ANYPORT", strconv.Itoa(20000+os.Getpid()%250*50+int(number%50)))
 	env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")

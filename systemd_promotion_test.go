@@ -138,7 +138,7 @@ func setUpUnits(env *testscript.Env) error {
 	}
 	env.Defer(func() {
 		if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {
-			log, _ := exec.Command("journalctl", "--quiet", "--no-pager", "--lines=40", "--output=short-precise", "--unit=*-"+number+".service").Output()
+			log, _ := exec.Command("journalctl", "--quiet", "--no-pager", "--lines=20", "--output=short-precise", "--unit=*-"+number+".service").Output()
 			env.T().Log(string(log))
 		}
 		_ = stopUnits(number)

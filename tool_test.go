@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -10,25 +11,26 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"etcdops/commands"
 )
 
 // forwardMain is the program "forward" of the scenarios: a TCP forwarder, so
 // that a port can go while the process behind it lives. With -once it listens
-// for one connection only, and ends with it.
+// for one connection only, and ends with it; -rate is how many bytes a second
+// go towards TARGET.
 //
-//	forward [-once] LISTEN TARGET
+//	forward [-once] [-rate N] LISTEN TARGET
 func forwardMain(args []string) int {
-	once := len(args) == 3 && args[0] == "-once"
-	if once {
-		args = args[1:]
-	}
-	if len(args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: forward [-once] LISTEN TARGET")
+	flags := flag.NewFlagSet("forward", flag.ContinueOnError)
+	once := flags.Bool("once", false, "listen for one connection only")
+	rate := flags.Int("rate", 0, "bytes a second towards TARGET; 0: all that go")
+	if err := flags.Parse(args); err != nil || flags.NArg() != 2 {
+		fmt.Fprintln(os.Stderr, "usage: forward [-once] [-rate N] LISTEN TARGET")
 		return 2
 	}
-	l, err := net.Listen("tcp", args[0])
+	l, err := net.Listen("tcp", flags.Arg(0))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "forward:", err)
 		return 1
@@ -40,16 +42,16 @@ func forwardMain(args []string) int {
 			fmt.Fprintln(os.Stderr, "forward:", err)
 			return 1
 		}
-		if once {
+		if *once {
 			_ = l.Close()
-			forwardOne(in, args[1])
+			forwardOne(in, flags.Arg(1), *rate)
 			return 0
 		}
-		go forwardOne(in, args[1])
+		go forwardOne(in, flags.Arg(1), *rate)
 	}
 }
 
-func forwardOne(in net.Conn, target string) {
+func forwardOne(in net.Conn, target string, rate int) {
 	defer in.Close()
 	out, err := net.Dial("tcp", target)
 	if err != nil {
@@ -57,10 +59,26 @@ func forwardOne(in net.Conn, target string) {
 	}
 	defer out.Close()
 	go func() {
-		_, _ = io.Copy(out, in)
+		var to io.Writer = out
+		if rate > 0 {
+			to = &slowWriter{out, rate}
+		}
+		_, _ = io.Copy(to, in)
 		_ = out.Close()
 	}()
 	_, _ = io.Copy(in, out)
+}
+
+// slowWriter is a slow link.
+type slowWriter struct {
+	io.Writer
+	rate int // bytes a second
+}
+
+func (s *slowWriter) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(s.rate))
+	return n, err
 }
 
 // notifiedMain is the program "notified" of the scenarios: the service

@@ -27,7 +27,10 @@ func makeBadFolder(t *testing.T) (used string) {
 		"file": "", "empty": "\n", "password": "secret\n", "garbage": "no: PEM: nor YAML\n",
 		"unknown.yml": "data-dri: p.etcd\n", "wrong.yml": "proxy-failure-wait: soon\n",
 		"member/member/wal/0000000000000000-0000000000000000.wal": "log",
-		"locked/etcdops/lock": "4711\n",
+		"locked/etcdops/lock":               "4711\n",
+		"torn/etcdops/promotion.journal":    "{no plan\n",
+		"cut/etcdops/promotion.journal":     `{"name":"m4"`,
+		"halfway/etcdops/promotion.journal": `{"name":"m4","data_dir":"/halfway"}` + "\n",
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)

@@ -2,13 +2,17 @@ package commands
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 // badInput is a command line that must not do anything.
 type badInput struct {
-	line    string   // $URL stands for a client URL that somebody listens on
+	// $URL stands for a client URL that somebody listens on, $DIR for the
+	// folder, $PID for this process.
+	line    string
 	environ []string // NAME=value
 	code    int
 	message string
@@ -21,9 +25,13 @@ func TestBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			used := makeBadFolder(t)
-			fill := func(text string) string { return strings.ReplaceAll(text, "$URL", used) }
+			dir, err := os.Getwd()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill := strings.NewReplacer("$URL", used, "$DIR", dir, "$PID", strconv.Itoa(os.Getpid())).Replace
 			before := listFolder(t)
-			env, stdout, stderr := testEnv(test.environ...)
+			env, stdout, stderr := testEnv(append([]string{"XDG_RUNTIME_DIR=" + dir}, test.environ...)...)
 			code := Run(t.Context(), env, append([]string{programName}, strings.Fields(fill(test.line))...))
 			want := fill("etcdops: " + test.message + "\nhint: " + test.hint + "\n")
 			if code != test.code || stderr.String() != want {
@@ -40,6 +48,7 @@ func TestBadInput(t *testing.T) {
 }
 
 const (
+	memberHint   = "write scheme, host and port, as in http://10.0.0.4:2380"
 	urlHint      = "write URLs such as http://127.0.0.1:2379, https://0.0.0.0:2379 or unix:///run/etcd.sock, with commas between"
 	clusterForm  = "write it as name=http://host:2380"
 	startHint    = "run etcdops proxy start --help for its flags and examples"
@@ -260,6 +269,138 @@ var badInputs = map[string]badInput{
 	"user without password": {
 		`proxy members --user root`, nil, ExitUsage,
 		"--user: there is no password, and no terminal to ask for it", "add --password-file FILE",
+	},
+	"promote, nobody to promote": {
+		`proxy promote m4 --initial-advertise-peer-urls http://127.0.0.1:2380`, nil, ExitUsage,
+		"no running proxy is registered here", "name the proxy's data directory with --data-dir",
+	},
+	"promote, no name": {
+		`proxy promote --data-dir p.etcd --initial-advertise-peer-urls http://127.0.0.1:2380`, nil, ExitUsage,
+		"the new member has no name", "write for instance: etcdops proxy promote m4 --initial-advertise-peer-urls http://10.0.0.4:2380",
+	},
+	"promote, no peer url": {
+		`proxy promote m4 --data-dir p.etcd`, nil, ExitUsage,
+		"the new member has no peer URL",
+		"add --initial-advertise-peer-urls with the URL by which the other members reach this machine, as in http://10.0.0.4:2380",
+	},
+	"promote, two names": {
+		`proxy promote m4 m5 --data-dir p.etcd`, nil, ExitUsage,
+		`"m5" is one word too many`, "one name for the member; etcd's own flags go behind --",
+	},
+	"promote, a name that is none": {
+		`proxy promote m=4 --data-dir p.etcd`, nil, ExitUsage,
+		`"m=4" is not a name for a member`, "choose letters, digits, dots and dashes",
+	},
+	"promote, forward and back": {
+		`proxy promote --data-dir p.etcd --continue --abort`, nil, ExitUsage,
+		"--continue and --abort contradict each other", "choose one",
+	},
+	"promote, abort without doing it": {
+		`proxy promote --data-dir p.etcd --abort --dry-run`, nil, ExitUsage,
+		"--dry-run has no meaning with --abort", "run --abort without it: it asks before it changes anything",
+	},
+	"promote, pid that is none": {
+		`proxy promote m4 --data-dir p.etcd --pid -1`, nil, ExitUsage,
+		"--pid: -1 is not a process", "find it with: pgrep -a etcd",
+	},
+	"promote, pid not a number": {
+		`proxy promote m4 --data-dir p.etcd --pid etcd`, nil, ExitUsage,
+		`invalid value "etcd" for flag -pid: parse error`, "run etcdops proxy promote --help for its flags and examples",
+	},
+	"promote, pid without data directory": {
+		`proxy promote m4 --pid 1`, nil, ExitUsage,
+		"--pid: there is no --data-dir to it", "add --data-dir with the data directory of that proxy",
+	},
+	"promote, no time to stop": {
+		`proxy promote m4 --data-dir p.etcd --stop-timeout 0s`, nil, ExitUsage,
+		"--stop-timeout: 0s is no time", "write a time such as 30s",
+	},
+	"promote, no time to stall": {
+		`proxy promote m4 --data-dir p.etcd --stall-timeout -1m`, nil, ExitUsage,
+		"--stall-timeout: -1m0s is no time", "write a time such as 10m",
+	},
+	"promote, time without unit": {
+		`proxy promote m4 --data-dir p.etcd --stop-timeout 30`, nil, ExitUsage,
+		`invalid value "30" for flag -stop-timeout: parse error`, "run etcdops proxy promote --help for its flags and examples",
+	},
+	"promote, certificate without key": {
+		`proxy promote m4 --data-dir p.etcd --cert good.pem`, nil, ExitUsage,
+		"--cert: there is no --key to it", "add --key with the key of the certificate",
+	},
+	"promote, key without certificate": {
+		`proxy promote m4 --data-dir p.etcd --key good-key.pem`, nil, ExitUsage,
+		"--key: there is no --cert to it", "add --cert with the certificate of the key",
+	},
+	"promote, peer url without scheme": {
+		`proxy promote m4 --data-dir p.etcd --initial-advertise-peer-urls 10.0.0.4:2380`, nil, ExitUsage,
+		`--initial-advertise-peer-urls: "10.0.0.4:2380" has no scheme`, memberHint,
+	},
+	"promote, peer url on a socket": {
+		`proxy promote m4 --data-dir p.etcd --listen-peer-urls unix:///run/peer.sock`, nil, ExitUsage,
+		`--listen-peer-urls: "unix:///run/peer.sock" has none of the schemes http, https`, memberHint,
+	},
+	"promote, client url without port": {
+		`proxy promote m4 --data-dir p.etcd --listen-client-urls http://10.0.0.4`, nil, ExitUsage,
+		`--listen-client-urls: "http://10.0.0.4" has no host or no port`, memberHint,
+	},
+	"promote, client url without socket": {
+		`proxy promote m4 --data-dir p.etcd --listen-client-urls unix://`, nil, ExitUsage,
+		`--listen-client-urls: "unix://" names no socket`, "write a path, as in unix:///run/etcd.sock",
+	},
+	"promote, port too high": {
+		`proxy promote m4 --data-dir p.etcd --advertise-client-urls http://10.0.0.4:70000`, nil, ExitUsage,
+		`--advertise-client-urls: "http://10.0.0.4:70000" has a port over 65535`, memberHint,
+	},
+	"promote, url with a path": {
+		`proxy promote m4 --data-dir p.etcd --advertise-client-urls http://10.0.0.4:2379/v3`, nil, ExitUsage,
+		`--advertise-client-urls: "http://10.0.0.4:2379/v3" has more than scheme, host and port`, memberHint,
+	},
+	"promote, stage": {
+		`proxy promote m4 --data-dir p.etcd --stage all`, nil, ExitUsage,
+		`--stage: "all" is not one of env`, "write one of: env",
+	},
+	"promote, supervisor": {
+		`proxy promote m4 --data-dir p.etcd --supervisor runit`, nil, ExitUsage,
+		`--supervisor: "runit" is not one of systemd, detach`, "write one of: systemd, detach",
+	},
+	"promote, format of the variables": {
+		`proxy promote m4 --data-dir p.etcd --env-format yaml`, nil, ExitUsage,
+		`--env-format: "yaml" is not one of shell, env-file, systemd, json`, "write one of: shell, env-file, systemd, json",
+	},
+	"promote, output": {
+		`proxy promote m4 --data-dir p.etcd -o simple`, nil, ExitUsage,
+		`-o: "simple" is not one of table, json`, "write one of: table, json",
+	},
+	"promote, no proxy there": {
+		`proxy promote m4 --data-dir $DIR/p.etcd --initial-advertise-peer-urls http://127.0.0.1:2380`, nil, ExitRefused,
+		"no proxy of ours runs in $DIR/p.etcd", "start it with etcdops proxy start, or name another --data-dir; for a native etcd proxy add --pid N",
+	},
+	"promote, nothing to go on with": {
+		`proxy promote --data-dir $DIR/p.etcd --continue`, nil, ExitRefused,
+		"no promotion is under way in $DIR/p.etcd", "see the members with: etcdops proxy members",
+	},
+	"promote, nothing to undo": {
+		`proxy promote --data-dir $DIR/p.etcd --abort --yes`, nil, ExitRefused,
+		"no promotion is under way in $DIR/p.etcd", "see the members with: etcdops proxy members",
+	},
+	"promote, a journal that is none": {
+		`proxy promote --data-dir $DIR/torn --continue`, nil, ExitRefused,
+		"read the plan in journal $DIR/torn/etcdops/promotion.journal: invalid character 'n' looking for beginning of object key string",
+		"the journal can't be read: mend or remove it by hand, after a look at etcdops proxy members",
+	},
+	"promote, a journal that is empty": {
+		`proxy promote m4 --data-dir $DIR/cut`, nil, ExitRefused,
+		"read journal $DIR/cut/etcdops/promotion.journal: it is empty",
+		"the journal can't be read: mend or remove it by hand, after a look at etcdops proxy members",
+	},
+	"promote, another name than the one under way": {
+		`proxy promote m5 --data-dir $DIR/halfway`, nil, ExitRefused,
+		"the promotion of m4 is under way in /halfway, not that of m5",
+		"go on with it: etcdops proxy promote --continue --data-dir /halfway; or undo it with --abort",
+	},
+	"promote, a process that is no etcd proxy": {
+		`proxy promote m4 --pid $PID --data-dir $DIR/p.etcd --initial-advertise-peer-urls http://127.0.0.1:2380`, nil, ExitRefused,
+		"process $PID is no etcd proxy: it has no --proxy on", "find it with: pgrep -a etcd",
 	},
 	"too many members": {
 		`demo --members 10`, nil, ExitUsage,

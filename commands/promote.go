@@ -237,6 +237,8 @@ func runProxyPromote(ctx context.Context, env *Env, opts *promoteOptions) error 
 	switch {
 	case err == nil:
 		return resumePromotion(ctx, env, opts, journal)
+	case errors.Is(err, fs.ErrPermission):
+		return fail(ExitRefused, err, "run it as the proxy's user or root")
 	case !errors.Is(err, fs.ErrNotExist):
 		return fail(ExitRefused, err, "the journal can't be read: mend or remove it by hand, after a look at etcdops proxy members")
 	}

@@ -73,7 +73,7 @@ func (t *promoteTalk) showResult(r *promote.Result, p *promote.Promotion) {
 	} else {
 		t.sayf("client ports were dark for %v", time.Duration(r.DarkMs)*time.Millisecond)
 	}
-	t.sayf("to undo: etcdctl member remove %s, stop this etcd, remove %s/member, start the proxy", r.MemberID, plan.DataDir)
+	t.sayf("to undo: etcdctl member remove %s, and only when that has succeeded: stop this etcd, remove %s/member, start the proxy", r.MemberID, plan.DataDir)
 	if r.Unit != "" {
 		t.sayf("etcd runs as %s; see it with: systemctl status %s", r.Unit, r.Unit)
 		return

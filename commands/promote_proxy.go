@@ -23,15 +23,14 @@ type controlledProxy struct{ client proxy.ControlClient }
 
 // Find implements promote.Proxy.
 func (c controlledProxy) Find(ctx context.Context) (promote.Process, bool, error) {
-	var status proxy.Status
-	err := c.client.Get(ctx, "/v1/status", nil, &status)
+	peer, err := c.client.Peer(ctx)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return promote.Process{}, false, nil
 	}
 	if err != nil {
 		return promote.Process{}, false, err
 	}
-	process, err := promote.FindProcess(status.PID)
+	process, err := promote.FindProcess(peer.PID)
 	return process, err == nil, err
 }
 

@@ -53,7 +53,7 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 	if len(prep.Refusals) > 0 {
 		return talk.refuse()
 	}
-	if err := confirm(env, opts, "Go ahead?"); err != nil {
+	if err := confirm(ctx, env, opts, "Go ahead?"); err != nil {
 		return err
 	}
 	release, err := promote.Lock(opts.Request.DataDir, found.standing.UID, found.standing.GID)
@@ -106,7 +106,7 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	if opts.Abort || journal.Undoing() {
 		question = "Undo it?"
 	}
-	if err := confirm(env, opts, question); err != nil {
+	if err := confirm(ctx, env, opts, question); err != nil {
 		return err
 	}
 	release, err := promote.Lock(plan.DataDir, plan.Service.UID, plan.Service.GID)
@@ -237,8 +237,8 @@ func findBinary(ctx context.Context, opts *promoteOptions, standing *promote.Sta
 	return binary, nil
 }
 
-// confirm asks before anything is changed.
-func confirm(env *Env, opts *promoteOptions, question string) error {
+// confirm asks before anything is changed. A signal is an answer too.
+func confirm(ctx context.Context, env *Env, opts *promoteOptions, question string) error {
 	if opts.Yes {
 		return nil
 	}
@@ -246,8 +246,21 @@ func confirm(env *Env, opts *promoteOptions, question string) error {
 		return &Failure{Code: ExitRefused, Message: "not confirmed, no changes made", Hint: "add --yes, or run it on a terminal"}
 	}
 	fmt.Fprintf(env.Stderr, "%s Type yes: ", question)
-	line, err := bufio.NewReader(env.Stdin).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != "yes" {
+	typed := make(chan string, 1)
+	go func() {
+		// No read of a terminal can be ended. After a signal this one ends with
+		// the process, which has nothing left to do.
+		line, _ := bufio.NewReader(env.Stdin).ReadString('\n')
+		typed <- line
+	}()
+	var line string
+	select {
+	case line = <-typed:
+	case <-ctx.Done():
+		fmt.Fprintln(env.Stderr)
+		return fmt.Errorf("no changes made: %w", context.Cause(ctx))
+	}
+	if strings.TrimSpace(line) != "yes" || !strings.HasSuffix(line, "\n") {
 		return &Failure{Code: ExitRefused, Message: "not confirmed, no changes made", Hint: "run it again when you are ready; --dry-run shows the plan alone"}
 	}
 	return nil

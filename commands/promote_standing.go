@@ -38,8 +38,10 @@ func findStanding(ctx context.Context, env *Env, opts *promoteOptions) (*foundPr
 		return nil, fail(ExitRefused, err, "run it as the proxy's user or root")
 	}
 	s.Pod, s.Apart = s.Process.Pod(), !s.Process.SharesNetwork()
-	if opts.Request.Unit == "" {
-		if unit, main, err := new(promote.Systemd).UnitOf(ctx, s.Process.PID); err == nil && main {
+	// Where systemd can't be asked, the proxy is taken for one without a unit.
+	if unit, main, err := new(promote.Systemd).UnitOf(ctx, s.Process.PID); err == nil {
+		s.Within = unit
+		if main {
 			s.Unit = unit
 		}
 	}
@@ -69,12 +71,17 @@ func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 	if err := client.Get(ctx, standingPath, nil, &report); err != nil {
 		return nil, fail(ExitRefused, err, "is the proxy of another version than this command? Start it again with this one")
 	}
-	process, err := promote.FindProcess(status.PID)
+	// The pid that the proxy has for itself may be another process's here.
+	peer, err := client.Peer(ctx)
+	var process promote.Process
+	if err == nil {
+		process, err = promote.FindProcess(peer.PID)
+	}
 	if err != nil {
 		return nil, fail(ExitRefused, err, "run it on the machine and in the pid namespace of the proxy")
 	}
 	found := &foundProxy{standing: promote.Standing{
-		Process: process, UID: status.UID, GID: status.GID,
+		Process: process, UID: peer.UID, GID: peer.GID,
 		Settings: report.Settings, Args: report.Args, Dir: report.Dir, Environ: report.Environ,
 	}}
 	if exe, err := process.Exe(); err == nil && len(report.Args) > 0 && !strings.Contains(report.Args[0], "/") {

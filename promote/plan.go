@@ -67,6 +67,7 @@ type Standing struct {
 	Dir          string            `json:"dir"`
 	Environ      []string          `json:"environ"` // ETCD_ variables and what a program needs, no secrets
 	Unit         string            `json:"unit"`    // whose main process it is; "" = none
+	Within       string            `json:"within"`  // unit whose process it is, the main one or another; "" = none
 	Apart        bool              `json:"apart"`   // it lives in another network namespace
 }
 

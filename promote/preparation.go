@@ -98,9 +98,9 @@ func withoutOurs(members []discover.MemberStatus, peerURLs []string) []discover.
 
 // decideSupervisor chooses who keeps etcd running, and in which unit.
 func (p *Plan) decideSupervisor(r *Request) {
-	unit := r.Unit
-	if unit == "" {
-		unit = p.Proxy.Unit
+	unit := p.Proxy.Unit
+	if r.Unit != "" {
+		unit = serviceName(r.Unit)
 	}
 	p.Proxy.Unit = unit
 	p.Supervisor = r.Supervisor
@@ -164,6 +164,9 @@ func (p *Plan) checkUnit() []Refusal {
 			Hint: "run it as root; etcd will run as the proxy's user all the same",
 		}}
 	}
+	if unit := p.Proxy.Unit; unit != "" && unit != p.Proxy.Within {
+		return []Refusal{p.notInUnit(unit)}
+	}
 	if p.Supervisor != SuperviseSystemd || p.Service.DropIn {
 		return nil
 	}
@@ -175,6 +178,19 @@ func (p *Plan) checkUnit() []Refusal {
 		Check: "unit-taken", Problem: path + " exists already",
 		Hint: "if nothing uses it, remove it: systemctl disable --now " + p.Service.Unit + " && rm " + path + "; or choose --supervisor detach",
 	}}
+}
+
+// notInUnit refuses a unit that has nothing to do with the proxy: to stop it
+// would leave the proxy running, and no unit could be disabled at the end.
+func (p *Plan) notInUnit(unit string) Refusal {
+	r := Refusal{
+		Check: "unit", Problem: fmt.Sprintf("the proxy (pid %d) does not run in unit %s", p.Proxy.Process.PID, unit),
+		Hint: "leave --unit out: the proxy runs in no unit",
+	}
+	if p.Proxy.Within != "" {
+		r.Hint = "write --unit " + p.Proxy.Within + ": that is where it runs"
+	}
+	return r
 }
 
 // checkReadonly refuses to make a port writable behind everybody's back.

@@ -171,6 +171,15 @@ func logEnd(text []byte) (cause string, lines []string) {
 	return l.cause(), lines[max(0, len(lines)-failedLines):]
 }
 
+// serviceName is a unit's name as systemctl reads it: without a type it is that
+// of a service.
+func serviceName(unit string) string {
+	if strings.HasSuffix(unit, ".service") {
+		return unit
+	}
+	return unit + ".service"
+}
+
 // UnitName is the name of a member's unit: what systemd does not allow in it
 // is escaped as systemd-escape does.
 func UnitName(member string) string {
