@@ -48,6 +48,20 @@ func TestCompat(t *testing.T) {
 	}
 }
 
+// TestCompatAlone runs the scenarios that hold a time against a promise, one
+// after the other, with the versions that can share a port.
+func TestCompatAlone(t *testing.T) {
+	etcds := os.Getenv(etcdsVariable)
+	if etcds == "" {
+		t.Fatalf("$%s is not set: run scripts/test-compat", etcdsVariable)
+	}
+	for _, version := range []string{"3.5", "3.6"} {
+		t.Run(version, func(t *testing.T) {
+			testscript.Run(t, compatParams("testdata/compat/alone", etcds, version))
+		})
+	}
+}
+
 func compatParams(folder, etcds, version string) testscript.Params {
 	params := scriptParams(folder)
 	params.Setup = func(env *testscript.Env) error {

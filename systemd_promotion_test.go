@@ -26,6 +26,9 @@ const (
 	unitsOfAdmin = "/etc/systemd/system"
 	// unitUser runs the proxies: a user that each system has, without rights.
 	unitUser = "daemon"
+	// etcdInUnit is the entry from which on a drop-in makes the proxy's unit run
+	// etcd.
+	etcdInUnit = "start done"
 )
 
 // systemdPrograms are those that units and their user have to reach, which
@@ -57,32 +60,49 @@ func TestSystemdPromotion(t *testing.T) {
 }
 
 // TestSystemdPowerCut cuts the power right after each entry of a promotion's
-// journal.
+// journal; in the classic order, where etcd takes the proxy's place in its unit,
+// after those that matter.
 func TestSystemdPowerCut(t *testing.T) {
 	for _, way := range []struct {
-		name string
-		cuts []string
+		name   string
+		listen string // the address that etcd gets; the proxy's is IP2
+		cuts   []string
 	}{
-		{"hand-over", journalEntries},
-		{"drop-in", classicEntries},
+		{"hand-over", "IP2", journalEntries[:len(journalEntries)-1]}, // behind the last nothing is under way
+		{"drop-in", "IP3", []string{
+			"stop-proxy begin", "stop-proxy done", "start begin", etcdInUnit, "catch-up done", "serve done", "finish begin", "finish done",
+		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			for _, cut := range way.cuts[:len(way.cuts)-1] { // behind the last there is no promotion
+			for i, cut := range way.cuts {
+				served, dark := "IP2", false
+				if way.listen != "IP2" && i >= slices.Index(way.cuts, etcdInUnit) {
+					served, dark = way.listen, cut == etcdInUnit // a learner serves nobody
+				}
 				t.Run(strings.ReplaceAll(cut, " ", "-"), func(t *testing.T) {
 					t.Parallel()
-					params := systemdParams(t, "")
-					params.Files = []string{"testdata/systemd/cut/power.txtar"}
-					setUp := params.Setup
-					params.Setup = func(env *testscript.Env) error {
-						env.Setenv("CUT", cut)
-						return setUp(env)
-					}
-					params.Condition = func(condition string) (bool, error) { return condition == way.name, nil }
-					testscript.RunT(inTest{t}, params)
+					testscript.RunT(inTest{t}, powerCutParams(t, cut, way.listen, served, dark))
 				})
 			}
 		})
 	}
+}
+
+func powerCutParams(t *testing.T, cut, listen, served string, dark bool) testscript.Params {
+	params := systemdParams(t, "")
+	params.Files = []string{"testdata/systemd/cut/power.txtar"}
+	setUp := params.Setup
+	params.Setup = func(env *testscript.Env) error {
+		if err := setUp(env); err != nil {
+			return err
+		}
+		env.Setenv("CUT", cut)
+		env.Setenv("LISTEN", "http://"+env.Getenv(listen)+":2379")
+		env.Setenv("SERVED", "http://"+env.Getenv(served)+":2379")
+		return nil
+	}
+	params.Condition = func(string) (bool, error) { return dark, nil }
+	return params
 }
 
 func systemdParams(t *testing.T, dir string) testscript.Params {
@@ -100,6 +120,7 @@ func systemdParams(t *testing.T, dir string) testscript.Params {
 	params.Setup = func(env *testscript.Env) error {
 		env.Setenv("PATH", programs+string(filepath.ListSeparator)+env.Getenv("PATH"))
 		env.Setenv("BIN", programs)
+		env.Setenv("ETCD35", filepath.Join(os.Getenv("ETCDS"), "3.5", "etcd"))
 		if err := setUpScript(env); err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ func promoteFlags() []cli.Flag {
 		output,
 		choice("env-format", promote.FormatShell, "print the variables as `FORMAT`",
 			promote.FormatShell, promote.FormatEnvFile, promote.FormatSystemd, promote.FormatJSON),
-		&cli.StringFlag{Name: "etcd", Usage: "`PATH` of etcd, or embedded for the one built in; if not set, that of the unit, else on PATH"},
+		&cli.StringFlag{Name: "etcd", Usage: "`PATH` of etcd, or embedded for the one built in; if not set, a native proxy's own, else the one on PATH"},
 		choice("supervisor", "", "`WHO` keeps etcd running; if not set, systemd where it runs the proxy", promote.SuperviseSystemd, promote.SuperviseDetach),
 		&cli.StringFlag{Name: "unit", Usage: "`NAME` of the proxy's unit, if it can't be found out"},
 		&cli.IntFlag{Name: "pid", Usage: "process `N` is a native etcd --proxy on, to be promoted without hand-over"},

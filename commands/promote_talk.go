@@ -86,6 +86,9 @@ func describeProgress(p promote.Progress) string {
 	if p.Unknown && p.SnapshotTotal == 0 {
 		return "catching up: waiting for the new member's first answer"
 	}
+	if p.Unknown && p.SnapshotBytes == 0 {
+		return "catching up: waiting for etcd to answer"
+	}
 	if p.Unknown {
 		return fmt.Sprintf("catching up: %s of %s received, %s/s%s", humanize.Bytes(uint64(p.SnapshotBytes)),
 			humanize.Bytes(uint64(p.SnapshotTotal)), humanize.Bytes(uint64(p.Rate)), left)

@@ -23,7 +23,7 @@ func TestUnitWithoutSystemd(t *testing.T) {
 		{name: "detached", plan: Plan{Supervisor: SuperviseDetach}},
 		{name: "our own unit", plan: Plan{Supervisor: SuperviseSystemd, Service: Service{Unit: "etcd-none-such.service"}}, want: want},
 		{name: "a drop-in", plan: Plan{Supervisor: SuperviseSystemd, Service: Service{Unit: "p.service", DropIn: true}}, want: want},
-		{name: "the proxy's unit alone", plan: Plan{Supervisor: SuperviseDetach, Proxy: Standing{Unit: "p.service"}}, want: want},
+		{name: "the proxy's unit alone", plan: Plan{Supervisor: SuperviseDetach, Proxy: Standing{Unit: "p.service", Within: "p.service"}}, want: want},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := ""

@@ -77,8 +77,22 @@ func (p *Promotion) hold(ctx context.Context) error {
 // stopProxyFirst is the order without hand-over: the proxy ends, then etcd
 // takes its ports.
 func (p *Promotion) stopProxyFirst(ctx context.Context) (*Facts, error) {
+	_, found, err := p.Proxy.Find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	facts := &Facts{Drained: &Drained{}}
+	if found {
+		// While it drains it still takes new connections: the dark time begins
+		// behind that.
+		drained, err := p.Proxy.Drain(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("drain the proxy: %w", err)
+		}
+		facts.Drained = &drained
+	}
 	p.dark = time.Now()
-	return nil, p.stopProxy(ctx)
+	return facts, p.stopProxy(ctx)
 }
 
 // start starts etcd, or finds it started.

@@ -125,10 +125,9 @@ func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
 			return nil, fmt.Errorf("disable the proxy's unit: %w", err)
 		}
 	}
-	// Nobody needs the private socket any more, and nobody shall find it.
-	if err := removeIfThere(plan.Socket); err != nil {
-		return nil, fmt.Errorf("remove the private socket: %w", err)
-	}
+	// The private socket stays until etcd's next start, which has it no more: its
+	// JSON gateway dials any one of its addresses, at the first request and after
+	// each idle time (grpcGatewayDial, server/embed/etcd.go).
 	if aside := plan.asideOf("proxy"); !plan.KeepProxyDir {
 		// A symbolic link is none of ours: Lstat says that it is no folder.
 		if info, err := os.Lstat(aside); err == nil && info.IsDir() {
