@@ -46,8 +46,12 @@ func TestMain(m *testing.M) {
 // of the journal: its number, from 1, or its text, as "add done".
 const crashVariable = "CRASH_AFTER"
 
+// terminalVariable makes etcdops take its standard input for a terminal.
+const terminalVariable = "STDIN_IS_TERMINAL"
+
 func etcdopsMain() int {
 	env := commands.NewEnv(os.Stdin, os.Stdout, os.Stderr)
+	env.StdinTTY = env.StdinTTY || os.Getenv(terminalVariable) != ""
 	if after := os.Getenv(crashVariable); after != "" {
 		number := 0
 		env.Journaled = func(entry string) {

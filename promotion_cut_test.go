@@ -26,6 +26,9 @@ var classicEntries = []string{
 	"start begin", "start done", "catch-up begin", "catch-up done", "serve begin", "serve done", "finish begin", "finish done", "journal done",
 }
 
+// undoEntries are those of an undo.
+var undoEntries = []string{"undo begin", "undo cleared", "undo done", "journal undone"}
+
 // TestPromotionCut cuts a promotion right after each entry of its journal: by
 // kill -9 and then run again, by kill -9 and then --abort, by a power cut and
 // then --continue.
@@ -39,6 +42,7 @@ func TestPromotionCut(t *testing.T) {
 	}{
 		{"continue", journalEntries}, {"abort", learner}, {"power", running},
 		{"classic", classicEntries}, {"classic-abort", classicLearner},
+		{"undo", undoEntries},
 	} {
 		t.Run(way.script, func(t *testing.T) {
 			for _, cut := range way.cuts {
@@ -75,6 +79,8 @@ func cutParams(script, cut string) testscript.Params {
 		switch condition {
 		case "quorum-lost": // until the second voter runs again
 			return slices.Index(journalEntries, cut) >= slices.Index(journalEntries, "catch-up done"), nil
+		case "ended":
+			return cut == "journal undone", nil
 		case "proxy-ended":
 			return slices.Index(journalEntries, cut) >= slices.Index(journalEntries, "drain done"), nil
 		}

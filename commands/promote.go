@@ -244,7 +244,8 @@ func runProxyPromote(ctx context.Context, env *Env, opts *promoteOptions) error 
 	}
 	if done, found := promote.LastDone(opts.Request.DataDir); found && !opts.Abort && (opts.Request.Name == "" || opts.Request.Name == done.Plan.Name) {
 		fmt.Fprintf(env.Stderr, "%s was promoted: it is member %s of cluster %s, in %s\n", done.Plan.Name, done.Facts.MemberID, done.Plan.ClusterID, done.Plan.DataDir)
-		return nil
+		talk := &promoteTalk{env: env, opts: opts, prep: &promote.Preparation{Plan: done.Plan}}
+		return talk.document("promoted", done.Variables())
 	}
 	if opts.Continue || opts.Abort {
 		return &Failure{Code: ExitRefused, Message: "no promotion is under way in " + opts.Request.DataDir, Hint: "see the members with: etcdops proxy members"}

@@ -21,9 +21,9 @@ func (t *promoteTalk) carryOut(ctx context.Context, p *promote.Promotion) error 
 	state, failure := "promoted", error(nil)
 	switch {
 	case errors.As(err, &half):
-		state, failure = "half-way", t.explainHalfway(half)
+		state, failure = "half-way", t.explainHalfway(ctx, p, half)
 	case errors.As(err, &undone):
-		state, failure = "undone", t.explainUndone(undone)
+		state, failure = "undone", t.explainUndone(ctx, p, undone)
 	case err != nil:
 		return err
 	case result.Stopped != "":
@@ -109,17 +109,39 @@ func orDash(text string) string {
 func (t *promoteTalk) undo(ctx context.Context, p *promote.Promotion) error {
 	err := p.Undo(ctx)
 	var voter *promote.VoterError
+	var replaced *promote.ReplacedError
+	dir := p.Journal.Plan.DataDir
 	switch {
 	case errors.As(err, &voter):
-		return fail(ExitRefused, err, fmt.Sprintf("go on with --continue; to take it out all the same: etcdctl member remove %016x, stop its etcd, remove %s/member, start the proxy", voter.ID, p.Journal.Plan.DataDir))
+		err = fail(ExitRefused, err, fmt.Sprintf("go on with --continue; to take it out all the same: etcdctl member remove %016x, and only when that has succeeded: stop its etcd, remove %s/member, start the proxy", voter.ID, dir))
+	case errors.As(err, &replaced):
+		err = fail(ExitRefused, err, fmt.Sprintf("if it is meant to stay, this promotion is over: mv %s %s.over", promote.JournalPath(dir), promote.JournalPath(dir)))
 	case err != nil:
-		return fail(ExitHalfway, fmt.Errorf("not undone yet: %w", err), "mend that, then run --abort again")
+		err = fail(ExitHalfway, fmt.Errorf("not undone yet: %w", err), "mend that, then run --abort again")
 	}
-	t.say("undone: the cluster, the folders and the proxy are as they were before")
-	if t.opts.Output == outputJSON {
-		return writeJSON(t.env.Stdout, t.report("undone", nil))
+	if err != nil {
+		return errors.Join(t.failedDocument("half-way", err), err)
 	}
-	return nil
+	t.sayf("undone: the cluster, the folders and the proxy are as they were before; %s", p.Serving(ctx))
+	return t.document("undone", nil)
+}
+
+// document prints the one document of --output json.
+func (t *promoteTalk) document(state string, variables promote.Variables) error {
+	if t.opts.Output != outputJSON {
+		return nil
+	}
+	return writeJSON(t.env.Stdout, t.report(state, variables))
+}
+
+// failedDocument is document for a command that fails with err.
+func (t *promoteTalk) failedDocument(state string, err error) error {
+	if t.opts.Output != outputJSON {
+		return nil
+	}
+	r := t.report(state, nil)
+	r.Error = err.Error()
+	return writeJSON(t.env.Stdout, r)
 }
 
 // stepSays is what each step has done, for a promotion that stopped behind it.
@@ -132,7 +154,7 @@ var stepSays = map[string]string{
 }
 
 // explainHalfway says what was done, what was not, what serves, and what to type.
-func (t *promoteTalk) explainHalfway(h *promote.HalfwayError) error {
+func (t *promoteTalk) explainHalfway(ctx context.Context, p *promote.Promotion, h *promote.HalfwayError) error {
 	done := []string{}
 	for _, step := range h.Done {
 		done = append(done, stepSays[step])
@@ -142,28 +164,27 @@ func (t *promoteTalk) explainHalfway(h *promote.HalfwayError) error {
 	}
 	t.sayf("done: %s", strings.Join(done, ", "))
 	t.sayf("not done: %s", strings.Join(h.NotDone, ", "))
-	plan := &t.prep.Plan
-	switch {
-	case slices.Contains(h.Done, promote.StepHandOver) || slices.Contains(h.Done, promote.StepServe) && !plan.HandOver:
-		t.say("clients are served by the new member")
-	case slices.Contains(h.Done, promote.StepStopProxy):
-		t.say("nobody serves on the client ports")
-	default:
-		t.say("clients are served by the proxy, as before")
-	}
+	t.say(p.Serving(ctx))
+	plan := &p.Journal.Plan
 	again := "etcdops proxy promote --data-dir " + plan.DataDir
 	hint := "go on with: " + again + " --continue"
-	if !slices.Contains(h.Done, promote.StepCatchUp) && !plan.Voter {
+	var replaced *promote.ReplacedError
+	switch {
+	case errors.As(h, &replaced):
+		hint = fmt.Sprintf("if that member is meant to stay, this promotion is over: mv %s %s.over", promote.JournalPath(plan.DataDir), promote.JournalPath(plan.DataDir))
+	case p.Journal.Undoing():
+		hint = "mend that, then undo the rest with: " + again + " --abort"
+	case !slices.Contains(h.Done, promote.StepCatchUp) && !plan.Voter:
 		hint += "; or undo with: " + again + " --abort"
 	}
 	return fail(ExitHalfway, h, hint)
 }
 
-func (t *promoteTalk) explainUndone(u *promote.UndoneError) error {
+func (t *promoteTalk) explainUndone(ctx context.Context, p *promote.Promotion, u *promote.UndoneError) error {
 	for _, line := range u.Log {
 		t.say("etcd: " + line)
 	}
-	t.say("undone: the cluster, the folders and the proxy are as they were before; clients are served by the proxy")
+	t.sayf("undone: the cluster, the folders and the proxy are as they were before; %s", p.Serving(ctx))
 	hint := "mend the cause, then run it again"
 	switch {
 	case errors.Is(u, discover.ErrNeedsUser), errors.Is(u, promote.ErrNeedsRoot), errors.Is(u, promote.ErrWrongPassword):

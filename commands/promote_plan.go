@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -142,10 +143,11 @@ func (t *promoteTalk) refuseResumed() error {
 	t.listRefusals()
 	first := t.prep.Refusals[0]
 	again := "etcdops proxy promote --data-dir " + t.prep.Plan.DataDir
-	return &Failure{
+	err := &Failure{
 		Code: ExitHalfway, Message: fmt.Sprintf("nothing more was changed: %s: %s", first.Check, first.Problem),
 		Hint: first.Hint + "; then " + again + " --continue, or undo with " + again + " --abort",
 	}
+	return errors.Join(t.failedDocument("half-way", err), err)
 }
 
 // refusals lists every reason with its hint.

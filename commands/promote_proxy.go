@@ -3,8 +3,10 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"etcdops/promote"
 	"etcdops/proxy"
@@ -13,13 +15,16 @@ import (
 // proxyOf is the proxy of a plan, as a promotion drives it.
 func proxyOf(plan *promote.Plan) promote.Proxy {
 	if plan.Proxy.Native {
-		return nativeProxy{&plan.Proxy}
+		return nativeProxy{&plan.Proxy, plan.DataDir}
 	}
-	return controlledProxy{proxy.ControlClient{Path: proxy.ControlPath(plan.DataDir)}}
+	return controlledProxy{proxy.ControlClient{Path: proxy.ControlPath(plan.DataDir)}, &plan.Proxy}
 }
 
 // controlledProxy is a running etcdops proxy, driven by its control socket.
-type controlledProxy struct{ client proxy.ControlClient }
+type controlledProxy struct {
+	client   proxy.ControlClient
+	standing *promote.Standing
+}
 
 // Find implements promote.Proxy.
 func (c controlledProxy) Find(ctx context.Context) (promote.Process, bool, error) {
@@ -30,8 +35,28 @@ func (c controlledProxy) Find(ctx context.Context) (promote.Process, bool, error
 	if err != nil {
 		return promote.Process{}, false, err
 	}
-	process, err := promote.FindProcess(peer.PID)
+	if peer.UID != c.standing.UID {
+		return promote.Process{}, false, fmt.Errorf("the proxy, process %d, runs as user %d now, not as user %d: stop it", peer.PID, peer.UID, c.standing.UID)
+	}
+	process, err := processOf(peer)
 	return process, err == nil, err
+}
+
+// processOf is the process that the kernel names, where that user still has the
+// pid: a control socket can outlive who opened it.
+func processOf(peer proxy.Peer) (promote.Process, error) {
+	process, err := promote.FindProcess(peer.PID)
+	if err != nil {
+		return promote.Process{}, err
+	}
+	uid, _, err := process.Owner()
+	if err != nil {
+		return promote.Process{}, err
+	}
+	if uid != peer.UID {
+		return promote.Process{}, fmt.Errorf("process %d is user %d's, and the control socket user %d's", peer.PID, uid, peer.UID)
+	}
+	return process, nil
 }
 
 // Hold implements promote.Proxy.
@@ -51,13 +76,30 @@ func (c controlledProxy) HandOver(ctx context.Context, side map[string]string) e
 
 // Drain implements promote.Proxy.
 func (c controlledProxy) Drain(ctx context.Context) (promote.Drained, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.drainTimeout()+drainPatience, proxy.ErrNoAnswer)
+	defer cancel()
 	var answer proxy.DrainAnswer
 	err := c.client.Post(ctx, proxy.DrainPath, proxy.DrainRequest{}, &answer)
 	return promote.Drained{Refused: answer.Refused, Cut: answer.Cut}, err
 }
 
+// drainPatience is how long a drain may take besides the proxy's own limit.
+const drainPatience = 15 * time.Second
+
+// drainTimeout is the proxy's own limit.
+func (c controlledProxy) drainTimeout() time.Duration {
+	limit, err := absoluteSettings(c.standing.Settings).Duration("drain-timeout")
+	if err != nil {
+		return 0 // the proxy has not started with that
+	}
+	return limit
+}
+
 // nativeProxy is a native etcd --proxy, which knows nothing of promotions.
-type nativeProxy struct{ standing *promote.Standing }
+type nativeProxy struct {
+	standing *promote.Standing
+	dataDir  string
+}
 
 // Find implements promote.Proxy. A proxy that was started again has another
 // process and the same command line.
@@ -65,7 +107,7 @@ func (n nativeProxy) Find(context.Context) (promote.Process, bool, error) {
 	if n.standing.Process.Alive() {
 		return n.standing.Process, true, nil
 	}
-	return promote.FindLike(n.standing.Args, n.standing.Dir)
+	return promote.FindLike(n.standing, n.dataDir)
 }
 
 // Hold implements promote.Proxy: what it writes goes with the folder.

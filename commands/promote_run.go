@@ -37,8 +37,10 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 	if err != nil {
 		return err
 	}
-	rows := inspector.Inspect(ctx, members)
-	prep := promote.Prepare(ctx, opts.Request, found.standing, binary, clusterID, rows)
+	prepare := func() *promote.Preparation {
+		return promote.Prepare(ctx, opts.Request, found.standing, binary, clusterID, inspector.Inspect(ctx, members))
+	}
+	prep := prepare()
 	if err := checkUser(ctx, prep, found.tls, user, password); err != nil {
 		return err
 	}
@@ -64,7 +66,21 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 	if promote.Unfinished(opts.Request.DataDir) {
 		return &Failure{Code: ExitLocked, Message: "another promotion has begun in " + opts.Request.DataDir, Hint: "see where it stands with: etcdops proxy promote --continue --dry-run --data-dir " + opts.Request.DataDir}
 	}
-	journal, err := prep.Begin()
+	// The question may have stood there for an hour: look once more, with the
+	// lock held.
+	if _, members, err = inspector.List(ctx, found.endpoints); err != nil {
+		return fail(ExitNoCluster, err, "no changes made; see the members with: etcdops proxy members")
+	}
+	if !found.standing.Process.Alive() {
+		return &Failure{Code: ExitRefused, Message: fmt.Sprintf("the proxy, process %d, has ended meanwhile; no changes made", found.standing.Process.PID), Hint: "run it again"}
+	}
+	if talk.prep = prepare(); ctx.Err() == nil && len(talk.prep.Refusals) > 0 {
+		return talk.refuse()
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("no changes made: %w", context.Cause(ctx))
+	}
+	journal, err := talk.prep.Begin()
 	if err != nil {
 		return fail(ExitRefused, err, "no member was added; check the rights of "+opts.Request.DataDir)
 	}
@@ -81,6 +97,12 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 // resumePromotion goes on with a promotion that was cut, or undoes it.
 func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journal *promote.Journal) error {
 	plan := &journal.Plan
+	if !sameFolder(plan.DataDir, opts.Request.DataDir) {
+		return &Failure{
+			Code: ExitRefused, Message: fmt.Sprintf("the journal in %s is that of a promotion in %s", opts.Request.DataDir, plan.DataDir),
+			Hint: "is it a copy? Remove its etcdops folder; the promotion itself: --data-dir " + plan.DataDir,
+		}
+	}
 	if name := opts.Request.Name; name != "" && name != plan.Name {
 		return &Failure{
 			Code: ExitRefused, Message: fmt.Sprintf("the promotion of %s is under way in %s, not that of %s", plan.Name, plan.DataDir, name),
@@ -90,13 +112,7 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	talk := &promoteTalk{env: env, opts: opts, prep: &promote.Preparation{Plan: *plan}}
 	talk.showJournal(journal)
 	if opts.DryRun {
-		return nil
-	}
-	onward := !opts.Abort && !journal.Undoing()
-	if printing := opts.Request.StageEnv && !opts.Continue; onward && !printing {
-		if talk.prep.Refusals = plan.CheckPlace(); len(talk.prep.Refusals) > 0 {
-			return talk.refuse()
-		}
+		return talk.document("under way", nil)
 	}
 	user, password, err := readUser(env, membersOptions{User: opts.User, PasswordFile: opts.PasswordFile})
 	if err != nil {
@@ -117,18 +133,10 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	if journal, err = promote.OpenJournal(plan.DataDir); err != nil {
 		return fail(ExitRefused, err, "another run may have ended it: see etcdops proxy members")
 	}
+	talk.prep.Plan = journal.Plan
 	tlsConfig, err := membersTLS(opts, plan.Proxy.Settings)
 	if err != nil {
 		return err
-	}
-	if !opts.Abort && !journal.Undoing() {
-		binary := journal.Plan.Service.Binary
-		if journal.Plan.Service.Binary, err = promote.FindBinary(ctx, binary.Path, binary.Args...); err != nil {
-			return fail(ExitHalfway, err, "put etcd "+binary.Version+" back there, or undo with --abort")
-		}
-		if talk.prep.Refusals = promote.Recheck(ctx, journal); len(talk.prep.Refusals) > 0 && ctx.Err() == nil {
-			return talk.refuseResumed()
-		}
 	}
 	p, err := newCarrier(opts, journal, talk, tlsConfig, user, password)
 	if err != nil {
@@ -137,7 +145,36 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	if opts.Abort || journal.Undoing() {
 		return talk.undo(ctx, p)
 	}
+	done, err := p.DoneElsewhere(ctx)
+	var started *promote.StartedElsewhereError
+	switch {
+	case errors.As(err, &started):
+		return fail(ExitHalfway, err, fmt.Sprintf("when it has caught up: etcdctl member promote %016x, then run this again", started.Member.ID))
+	case err != nil:
+		return fail(ExitHalfway, err, "see the members with: etcdops proxy members")
+	case done:
+		talk.sayf("%s was started by somebody else and is a voter: nothing is left to do", plan.Name)
+		return talk.document("promoted", p.Variables())
+	}
+	binary := journal.Plan.Service.Binary
+	if journal.Plan.Service.Binary, err = promote.FindBinary(ctx, promote.Asker{UID: plan.Service.UID, GID: plan.Service.GID}, binary.Path, binary.Args...); err != nil {
+		return fail(ExitHalfway, err, "put etcd "+binary.Version+" back there, or undo with --abort")
+	}
+	journal.Plan.Service.Binary.File = binary.File // of an etcd that may run already
+	if p.StopAfter == "" {
+		talk.prep.Refusals = append(plan.CheckPlace(), promote.Recheck(ctx, journal)...)
+	}
+	if len(talk.prep.Refusals) > 0 && ctx.Err() == nil {
+		return talk.refuseResumed()
+	}
 	return talk.carryOut(ctx, p)
+}
+
+// sameFolder compares folders and not paths.
+func sameFolder(a, b string) bool {
+	one, err1 := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(one, other)
 }
 
 // newCarrier wires a promotion.
@@ -151,8 +188,8 @@ func newCarrier(opts *promoteOptions, journal *promote.Journal, talk *promoteTal
 	}
 	p := &promote.Promotion{
 		Journal: journal,
-		Cluster: &promote.Cluster{ID: clusterID, TLS: tlsConfig, Username: user, Password: password, Endpoints: endpoints},
-		Joiner:  &promote.Joiner{Socket: plan.Socket, DataDir: plan.DataDir},
+		Cluster: &promote.Cluster{ID: clusterID, TLS: tlsConfig, Username: user, Password: password, Endpoints: endpoints, Say: talk.say},
+		Joiner:  &promote.Joiner{Socket: plan.Socket, DataDir: plan.DataDir, WALDir: plan.WALDir},
 		Proxy:   proxyOf(plan),
 		Print:   talk.printVariables, Say: talk.say, Progress: talk.progress,
 		StopTimeout: opts.StopTimeout, StallTimeout: opts.StallTimeout,
@@ -230,7 +267,7 @@ func findBinary(ctx context.Context, opts *promoteOptions, standing *promote.Sta
 		}
 		path = found
 	}
-	binary, err := promote.FindBinary(ctx, path, args...)
+	binary, err := promote.FindBinary(ctx, promote.Asker{UID: standing.UID, GID: standing.GID}, path, args...)
 	if err != nil {
 		return promote.Binary{}, fail(ExitRefused, err, "name an etcd that runs here with --etcd PATH")
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -34,6 +36,7 @@ func findStanding(ctx context.Context, env *Env, opts *promoteOptions) (*foundPr
 		return nil, err
 	}
 	s := &found.standing
+	hideSecrets(s)
 	if s.NamespacePID, err = s.Process.NamespacePID(); err != nil {
 		return nil, fail(ExitRefused, err, "run it as the proxy's user or root")
 	}
@@ -49,6 +52,21 @@ func findStanding(ctx context.Context, env *Env, opts *promoteOptions) (*foundPr
 		return nil, err
 	}
 	return found, nil
+}
+
+// urlUser is the user and the password in a URL.
+var urlUser = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s,@]*@`)
+
+// hideSecrets keeps the passwords in URLs out of the journal and of what is
+// printed. A command line that has one is not kept at all: what can't be started
+// again as it was has to be started by hand.
+func hideSecrets(s *promote.Standing) {
+	for name, value := range s.Settings {
+		s.Settings[name] = urlUser.ReplaceAllString(value, "$1***@")
+	}
+	if slices.ContainsFunc(slices.Concat(s.Args, s.Environ), urlUser.MatchString) {
+		s.Args, s.Environ = nil, slices.DeleteFunc(s.Environ, urlUser.MatchString)
+	}
 }
 
 func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
@@ -75,7 +93,7 @@ func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 	peer, err := client.Peer(ctx)
 	var process promote.Process
 	if err == nil {
-		process, err = promote.FindProcess(peer.PID)
+		process, err = processOf(peer)
 	}
 	if err != nil {
 		return nil, fail(ExitRefused, err, "run it on the machine and in the pid namespace of the proxy")

@@ -44,6 +44,7 @@ func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := newSearch(f.config, f.pin, f.pinnedBy)
+	s.known = f.last.Members
 	if len(f.last.Members) > 0 {
 		s.ask(ctx, f.nextPeers())
 	}

@@ -51,6 +51,49 @@ func TestFollowerSurvivesTheReplacementOfAllMembers(t *testing.T) {
 	}
 }
 
+// TestFollowerTakesNoListOfAMemberThatJoins: it was seen to have none but the
+// joining member's client URL, and the proxy to drop all endpoints.
+func TestFollowerTakesNoListOfAMemberThatJoins(t *testing.T) {
+	old, joining := newPeer(t, clusterA), newPeer(t, clusterA)
+	f := NewFollower(Config{InitialCluster: cluster(old.URL)})
+	silent := func(m Member) Member { m.ClientURLs = nil; return m }
+	now := []Member{voter(1, old.URL), voter(2, joining.URL)}
+	old.set(func(p *fakePeer) { p.members = now })
+	refresh(t, f)
+	for _, test := range []struct {
+		name    string
+		members []Member
+		behind  bool
+	}{
+		{"it does not know its own client URLs", []Member{voter(1, old.URL), silent(voter(2, joining.URL))}, true},
+		{"nor anybody's", []Member{silent(voter(1, old.URL)), silent(voter(2, joining.URL))}, true},
+		{"nor those of a member that we know", []Member{silent(voter(1, old.URL)), voter(2, joining.URL)}, true},
+		{"it knows one of long ago", []Member{voter(9, refusingURL(t)), silent(voter(2, joining.URL))}, true},
+		{"it has caught up", now, false},
+		{"it has, and another one was added", append(slices.Clone(now), silent(voter(3, "http://10.0.0.3:2380"))), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			joining.set(func(p *fakePeer) { p.members = test.members })
+			for range 2 { // each of them has its turn to be asked first
+				want := now
+				asked := joining.timesAsked()
+				m := refresh(t, f)
+				if joining.timesAsked() > asked && !test.behind {
+					want = test.members
+				}
+				if len(m.Members) != len(want) || !slices.Equal(m.Members[0].ClientURLs, want[0].ClientURLs) {
+					t.Errorf("got %+v", m.Members)
+				}
+			}
+		})
+	}
+	old.set(func(p *fakePeer) { p.down = true })
+	joining.set(func(p *fakePeer) { p.members = []Member{silent(voter(1, old.URL)), silent(voter(2, joining.URL))} })
+	if m, err := f.Refresh(t.Context()); err == nil || len(m.Members) < 2 || len(m.Members[0].ClientURLs) == 0 {
+		t.Errorf("with nobody else to ask: %+v, %v", m.Members, err)
+	}
+}
+
 func TestFollowerKeepsTheLastGoodList(t *testing.T) {
 	peer := newPeer(t, clusterA)
 	dataDir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -57,6 +58,29 @@ type peerList struct {
 	members   []Member
 	err       error
 	took      time.Duration
+}
+
+// isBehind tells whether the list is that of a member which still reads the
+// cluster's log from its beginning: a list of long ago, with members that have
+// gone and without client URLs. Each member tells its own through the log when
+// it starts, and none takes them back: who does not know its own, or those of a
+// member that we know, has not come to that entry yet (publishV3,
+// server/etcdserver/server.go).
+func (l *peerList) isBehind(known []Member) bool {
+	for _, m := range l.members {
+		if len(m.ClientURLs) > 0 {
+			continue
+		}
+		asked := slices.ContainsFunc(m.PeerURLs, func(raw string) bool {
+			peerURL, err := parsePeerURL(raw)
+			return err == nil && peerURL == l.peerURL
+		})
+		told := slices.ContainsFunc(known, func(k Member) bool { return k.ID == m.ID && len(k.ClientURLs) > 0 })
+		if asked || told {
+			return true
+		}
+	}
+	return false
 }
 
 // askPeer asks one peer for the members of its cluster.

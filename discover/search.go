@@ -15,6 +15,7 @@ type search struct {
 	log      *slog.Logger
 	pin      uint64 // the cluster that peers must belong to; 0 = any
 	pinnedBy string
+	known    []Member // the last good list; a list that is behind it is not taken
 
 	flags   string // canonical form of the source flags
 	memory  memory
@@ -96,6 +97,9 @@ func (s *search) take(list peerList) bool {
 		peer.State = PeerRefused
 		peer.Reason = fmt.Sprintf("it belongs to cluster %s, but cluster %s is pinned by %s",
 			hexID(list.clusterID), hexID(s.pin), s.pinnedBy)
+	case len(s.known) > 0 && list.isBehind(s.known):
+		peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
+		peer.State, peer.Reason = PeerFailed, "it has joined and not caught up yet: its list is an old one"
 	default:
 		peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
 		peer.State = PeerAnswered

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -18,7 +19,8 @@ const binaryTimeout = 20 * time.Second
 
 // Binary is an etcd that can be started.
 type Binary struct {
-	Path     string   `json:"path"`           // absolute
+	Path     string   `json:"path"`           // absolute, as it is run: what it is called can matter
+	File     string   `json:"file,omitempty"` // that Path was a link to when it was found, or itself
 	Args     []string `json:"args,omitempty"` // stand before etcd's flags
 	Version  string   `json:"version"`        // as in 3.7.3
 	Embedded bool     `json:"embedded"`       // it is the one in our own binary
@@ -26,11 +28,15 @@ type Binary struct {
 	flags map[string]bool // those that its help names
 }
 
+// Asker is the user as which an etcd is asked what it is: root must not run what
+// another user may have put there. Nobody but root is somebody else.
+type Asker struct{ UID, GID uint32 }
+
 // FindBinary looks an etcd up and asks it what it is: its version, and which
 // flags it knows. path is absolute, relative, or a name on PATH; args stand
 // before each question, as "etcd" does for our own binary. The questions are
 // asked in a clean environment, because ETCD_ variables are flags too.
-func FindBinary(ctx context.Context, path string, args ...string) (Binary, error) {
+func FindBinary(ctx context.Context, as Asker, path string, args ...string) (Binary, error) {
 	found, err := exec.LookPath(path)
 	if err == nil {
 		found, err = filepath.Abs(found)
@@ -39,14 +45,17 @@ func FindBinary(ctx context.Context, path string, args ...string) (Binary, error
 		return Binary{}, fmt.Errorf("find etcd: %w", err)
 	}
 	b := Binary{Path: found, Args: args, Embedded: isSelf(found)}
-	answer, err := b.ask(ctx, "--version")
+	if b.File, err = filepath.EvalSymlinks(found); err != nil {
+		return Binary{}, fmt.Errorf("find etcd: %w", err)
+	}
+	answer, err := b.ask(ctx, as, "--version")
 	if err != nil {
 		return Binary{}, err
 	}
 	if b.Version = versionIn(answer); b.Version == "" {
 		return Binary{}, fmt.Errorf("%s is not etcd: its --version says %.80q", found, answer)
 	}
-	answer, err = b.ask(ctx, "--help")
+	answer, err = b.ask(ctx, as, "--help")
 	if err != nil {
 		return Binary{}, err
 	}
@@ -72,18 +81,28 @@ func isSelf(path string) bool {
 
 // ask runs the binary with one flag. Some versions print their help to stdout,
 // others to stderr, and some end with 2 after it.
-func (b Binary) ask(ctx context.Context, question string) (string, error) {
+func (b Binary) ask(ctx context.Context, as Asker, question string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, binaryTimeout, errors.New("no answer"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, b.Path, append(append([]string{}, b.Args...), question)...)
 	cmd.Env = Environment(os.Environ())
 	cmd.Dir = "/"
+	if os.Geteuid() == 0 && as.UID != 0 {
+		credential, err := credentialOf(as.UID, as.GID)
+		if err != nil {
+			return "", err
+		}
+		cmd.Env = keepNeeded(cmd.Env) // the rest is root's
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Setsid: true}
+	}
 	cmd.WaitDelay = time.Second // a grandchild may hold the pipe
 	answer, err := cmd.CombinedOutput()
 	var ended *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("ask %s for its %s: %w", b.Path, question, context.Cause(ctx))
+	case errors.Is(err, os.ErrPermission) && cmd.SysProcAttr != nil:
+		return "", fmt.Errorf("ask %s for its %s as user %d, as which etcd is to run: %w", b.Path, question, as.UID, err)
 	case err != nil && !errors.As(err, &ended):
 		return "", fmt.Errorf("ask %s for its %s: %w", b.Path, question, err)
 	}

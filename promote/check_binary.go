@@ -86,6 +86,7 @@ func lies(path, folder string) bool {
 var ownFlags = map[string]string{
 	"name":                        "give it as the NAME of promote",
 	"data-dir":                    "give --data-dir to promote, in front of --",
+	"wal-dir":                     "give --wal-dir to the proxy when it is started, or leave it out: the log is then inside the data directory",
 	"initial-advertise-peer-urls": "give --initial-advertise-peer-urls to promote, in front of --",
 	"listen-peer-urls":            "give --listen-peer-urls to promote, in front of --",
 	"listen-client-urls":          "give --listen-client-urls to promote, in front of --",

@@ -26,7 +26,7 @@ func TestFindBinary(t *testing.T) {
 	t.Setenv("PATH", filepath.Dir(self))
 	for name, path := range map[string]string{"by path": self, "by name": filepath.Base(self)} {
 		t.Run(name, func(t *testing.T) {
-			b, err := FindBinary(t.Context(), path)
+			b, err := FindBinary(t.Context(), Asker{}, path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,20 +63,20 @@ func TestFindBinaryThatIsNone(t *testing.T) {
 		{"no program", script("bad", "exit 127"), "is not etcd"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := FindBinary(t.Context(), test.path); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := FindBinary(t.Context(), Asker{}, test.path); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
 	}
 	t.Run("not there, as an error", func(t *testing.T) {
-		if _, err := FindBinary(t.Context(), "etcd-of-nobody"); !errors.Is(err, exec.ErrNotFound) {
+		if _, err := FindBinary(t.Context(), Asker{}, "etcd-of-nobody"); !errors.Is(err, exec.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("never answers", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errors.New("given up"))
-		if _, err := FindBinary(ctx, script("hung", "sleep 60")); err == nil || !strings.Contains(err.Error(), "given up") {
+		if _, err := FindBinary(ctx, Asker{}, script("hung", "sleep 60")); err == nil || !strings.Contains(err.Error(), "given up") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -124,6 +124,7 @@ func TestCheckBinary(t *testing.T) {
 		{refusalCase{"unknown flag", func(c *Candidate) { c.EtcdFlags = []string{"--enable-v2=true"} }, "unknown-flag", "etcd 3.7.3 knows no --enable-v2", "/usr/bin/etcd --help"}, nil},
 		{refusalCase{"the name again", func(c *Candidate) { c.EtcdFlags = []string{"--name", "x"} }, "flag-collision", "--name", "NAME of promote"}, nil},
 		{refusalCase{"listening elsewhere", func(c *Candidate) { c.EtcdFlags = []string{"-listen-client-urls=x"} }, "flag-collision", "--listen-client-urls", "in front of --"}, nil},
+		{refusalCase{"the log elsewhere", func(c *Candidate) { c.EtcdFlags = []string{"--wal-dir=/x"} }, "flag-collision", "--wal-dir", "give --wal-dir to the proxy"}, nil},
 		{refusalCase{"state new", func(c *Candidate) { c.EtcdFlags = []string{"--initial-cluster-state=new"} }, "flag-collision", "--initial-cluster-state", "existing"}, nil},
 		{refusalCase{"proxy", func(c *Candidate) { c.EtcdFlags = []string{"--proxy=on"} }, "flag-collision", "--proxy", "leave it out"}, nil},
 		{refusalCase{"discovery", func(c *Candidate) { c.EtcdFlags = []string{"--discovery-srv=x"} }, "flag-collision", "--discovery-srv", "leave it out"}, nil},

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -32,6 +31,7 @@ func (c *Candidate) CheckHost(ctx context.Context, dbSize int64) []Refusal {
 		found.add("data-dir", "give the --data-dir of the running proxy", "%s is not a folder that can be looked into", c.DataDir)
 	} else {
 		c.checkFolders(&found)
+		c.checkWALDir(&found)
 		c.checkWAL(&found)
 		c.checkLock(&found)
 		c.checkDisk(&found, dbSize)
@@ -59,25 +59,24 @@ func (c *Candidate) checkFolders(found *refusals) {
 				"%s is on a file system other than that of %s: it can't be renamed", path, c.DataDir)
 		}
 	}
-	c.checkWritable(found, "--data-dir", c.DataDir)
-	if c.WALDir != "" {
-		c.checkWritable(found, "--wal-dir", nearestFolder(c.WALDir))
-	}
+	c.checkWritable(found, "--data-dir", c.DataDir, fmt.Sprintf("chown -R %d:%d %s", c.UID, c.GID, c.DataDir))
 }
 
-// checkWritable looks with the rights of the user who etcd will run as.
-func (c *Candidate) checkWritable(found *refusals, flag, folder string) {
+// checkWritable looks with the rights of the user who etcd will run as, and
+// tells whether they suffice.
+func (c *Candidate) checkWritable(found *refusals, flag, folder, hint string) bool {
 	err := asUser(c.UID, c.GID, func() error {
 		return unix.Faccessat(unix.AT_FDCWD, folder, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
 	})
 	switch {
 	case err == nil:
+		return true
 	case errors.Is(err, syscall.EROFS):
 		found.add("read-only", "mount it for writing: mount -o remount,rw …", "%s %s is on a file system that is mounted read-only", flag, folder)
 	default:
-		found.add("not-writable", fmt.Sprintf("chown -R %d:%d %s", c.UID, c.GID, folder),
-			"user %d, who etcd will run as, can't write to %s %s: %s", c.UID, flag, folder, causeOf(err))
+		found.add("not-writable", hint, "user %d, who etcd will run as, can't write to %s %s: %s", c.UID, flag, folder, causeOf(err))
 	}
+	return false
 }
 
 // nearestFolder is the path, or the first above it that exists.
@@ -93,30 +92,6 @@ func nearestFolder(path string) string {
 func otherDevice(a, b string) bool {
 	var one, other unix.Stat_t
 	return unix.Stat(a, &one) == nil && unix.Stat(b, &other) == nil && one.Dev != other.Dev
-}
-
-// checkWAL refuses the log of a member, because that is a member's identity.
-// What a failed join leaves is a member folder without one.
-func (c *Candidate) checkWAL(found *refusals) {
-	folders := []string{filepath.Join(c.DataDir, "member", "wal")}
-	if c.WALDir != "" {
-		folders = append(folders, c.WALDir)
-	}
-	for _, folder := range folders {
-		entries, err := os.ReadDir(folder)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			found.add("wal", "run it as a user who can look there", "%s: %s", folder, causeOf(err))
-			continue
-		}
-		for _, entry := range entries {
-			// etcd's own test (server/storage/wal/util.go, Exist).
-			if strings.HasSuffix(entry.Name(), ".wal") {
-				found.add("wal", "start that member as it is, or choose another folder",
-					"%s holds the log of a member (%s)", folder, entry.Name())
-				break
-			}
-		}
-	}
 }
 
 // checkLock refuses a database that another process holds: etcd would wait for

@@ -67,6 +67,48 @@ func TestCheckFolders(t *testing.T) {
 			c.WALDir = t.TempDir()
 			makeFile(t, c.WALDir+"/0000000000000000-0000000000000000.wal")
 		}, "wal", "0000000000000000-0000000000000000.wal", ""},
+		{"an empty folder for the log", func(t *testing.T, c *Candidate) { c.WALDir = t.TempDir() }, "", "", ""},
+		{"a log folder that is a link", func(t *testing.T, c *Candidate) {
+			c.WALDir = filepath.Join(t.TempDir(), "wal") + "/"
+			if err := os.Symlink(t.TempDir(), filepath.Clean(c.WALDir)); err != nil {
+				t.Fatal(err)
+			}
+		}, "wal-dir", "symbolic link", "another --wal-dir"},
+		{"a log folder that is a link to nothing", func(t *testing.T, c *Candidate) {
+			c.WALDir = filepath.Join(t.TempDir(), "wal")
+			if err := os.Symlink("nowhere", c.WALDir); err != nil {
+				t.Fatal(err)
+			}
+		}, "wal-dir", "symbolic link", "another --wal-dir"},
+		{"a log folder that is a file", func(t *testing.T, c *Candidate) {
+			c.WALDir = filepath.Join(t.TempDir(), "wal")
+			makeFile(t, c.WALDir)
+		}, "wal-dir", "is not a folder", "another --wal-dir"},
+		{"a log folder that is mounted", func(_ *testing.T, c *Candidate) { c.WALDir = "/dev" }, "wal-dir", "mount point", "--wal-dir /dev/wal"},
+		{"a log folder with something in it", func(t *testing.T, c *Candidate) {
+			c.WALDir = t.TempDir()
+			makeFile(t, c.WALDir+"/precious/file")
+		}, "wal-dir", "would remove what is in it: precious", "move that away"},
+		{"a log folder with much in it", func(t *testing.T, c *Candidate) {
+			c.WALDir = t.TempDir()
+			for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+				makeFile(t, filepath.Join(c.WALDir, name))
+			}
+		}, "wal-dir", "a, b, c, d, e and 2 more", "move that away"},
+		{"log folder in one that is not writable", func(t *testing.T, c *Candidate) {
+			around := t.TempDir()
+			c.WALDir = filepath.Join(around, "wal")
+			if err := os.Mkdir(c.WALDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			c.UID = stranger()
+			giveAll(t, c.DataDir, c.UID)
+			giveAll(t, c.WALDir, c.UID)
+			if err := os.Chmod(around, 0o511); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.Chmod(around, 0o700) })
+		}, "not-writable", "the folder around --wal-dir", "a --wal-dir in a folder that user"},
 		{"a folder for the log that is not there yet", func(t *testing.T, c *Candidate) {
 			c.WALDir = filepath.Join(t.TempDir(), "a", "b")
 		}, "", "", ""},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,10 @@ import (
 // "unhealthy cluster" lasts about five seconds after a member's start
 // (HealthInterval, server/etcdserver/server.go).
 const DefaultPatience = 20 * time.Second
+
+// defaultDoubtPatience is how long the list is asked for what became of an add
+// without an answer. An election, and a quorum that comes back, are sooner.
+const defaultDoubtPatience = time.Minute
 
 // Cluster is the cluster that gets a new member, asked at its voters. It never
 // asks the new member itself.
@@ -47,10 +50,11 @@ const DefaultPatience = 20 * time.Second
 //	  permission denied              ErrNeedsRoot
 //	any other refusal              *RefusedError
 //	none, or a timeout             outcome unknown: read the list until it can
-//	                                 be read or the context ends. Ours there is
-//	                                 taken; else ask again, because etcd takes
-//	                                 peer URLs only once. *UnknownOutcomeError
-//	                                 where that does not settle it
+//	                                 be read, for a minute at most. Ours there
+//	                                 is taken; else ask again, because etcd
+//	                                 takes peer URLs only once.
+//	                                 *UnknownOutcomeError where that does not
+//	                                 settle it
 //	of another cluster             *WrongClusterError, in every question
 //
 //	CATCH-UP: the member is        we
@@ -88,11 +92,20 @@ type Cluster struct {
 	Username, Password string
 	// Endpoints are the client URLs of started voters.
 	Endpoints []string
-	// Logger hears of what is asked again. If nil, nothing does.
-	Logger *slog.Logger
+	// Say, if not nil, is told what is waited for, one line each.
+	Say func(text string)
 	// Patience is how long refusals that pass by themselves are asked again.
 	// 0 means DefaultPatience.
 	Patience time.Duration
+
+	// doubtPatience takes the place of its default, if not 0.
+	doubtPatience time.Duration
+}
+
+func (c *Cluster) say(text string) {
+	if c.Say != nil {
+		c.Say(text)
+	}
 }
 
 // Added is a member that was added to the cluster.

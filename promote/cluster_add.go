@@ -1,6 +1,7 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,18 @@ type addition struct {
 	voter    bool
 	tries    *tries
 
-	doubt    bool // an earlier question may have been heard
-	notFound bool // "member not found" was answered before
+	doubted  time.Time // since when an earlier question may have been heard; zero if none was
+	notFound bool      // "member not found" was answered before
+}
+
+// inDoubt tells whether an earlier question may have been heard.
+func (a *addition) inDoubt() bool { return !a.doubted.IsZero() }
+
+// doubt begins with the first answer that was lost.
+func (a *addition) doubt() {
+	if !a.inDoubt() {
+		a.doubted = time.Now()
+	}
 }
 
 func (a *addition) run(ctx context.Context) (Added, error) {
@@ -66,10 +77,17 @@ func (a *addition) run(ctx context.Context) (Added, error) {
 		if !errors.As(err, &pause) {
 			return Added{}, a.fail(err)
 		}
-		if a.tries.over() && !a.doubt {
+		what := "asking the cluster again to add the member"
+		if a.inDoubt() {
+			limit := cmp.Or(a.cluster.doubtPatience, defaultDoubtPatience)
+			if time.Since(a.doubted) >= limit {
+				return Added{}, &UnknownOutcomeError{fmt.Errorf("nothing has told it for %s: last answer: %s", limit, plain(pause.cause))}
+			}
+			what = fmt.Sprintf("no answer to the add: looking in the cluster's list for what became of it, for %s at most", limit)
+		} else if a.tries.over() {
 			return Added{}, &GaveUpError{time.Since(a.tries.began), pause.cause}
 		}
-		if a.tries.again(ctx, pause.atLeast, pause.cause) != nil {
+		if a.tries.again(ctx, pause.atLeast, what, pause.cause) != nil {
 			return a.lastLook(ctx, pause.cause)
 		}
 	}
@@ -94,12 +112,12 @@ func (a *addition) try(ctx context.Context) (Added, error) {
 	}
 	defer v.close()
 	if m, found := a.find(members); found {
-		return a.settle(ctx, v, Added{ID: m.ID, Members: members, Before: !a.doubt})
+		return a.settle(ctx, v, Added{ID: m.ID, Members: members, Before: !a.inDoubt()})
 	}
 	if err := a.inTheWay(members); err != nil {
 		return Added{}, err
 	}
-	if a.doubt && a.tries.over() {
+	if a.inDoubt() && a.tries.over() {
 		return Added{}, errors.New("it is not in the list, and no answer came")
 	}
 	added, err := a.ask(ctx, v)
@@ -138,7 +156,7 @@ func (a *addition) judge(err error, members []discover.Member) error {
 	switch {
 	case isFinal(err):
 		// Asked a cluster that changed between two answers: it has our member.
-		a.doubt = true
+		a.doubt()
 		return err
 	case errors.Is(err, rpctypes.ErrMemberExist), errors.Is(err, rpctypes.ErrPeerURLExist):
 		return &pauseError{cause: err}
@@ -160,13 +178,13 @@ func (a *addition) judge(err error, members []discover.Member) error {
 	case transient:
 		return &pauseError{cause: err}
 	}
-	a.doubt = true
+	a.doubt()
 	return &pauseError{cause: err}
 }
 
 // fail words an end that is not the member's being there.
 func (a *addition) fail(err error) error {
-	if a.doubt {
+	if a.inDoubt() {
 		return &UnknownOutcomeError{err}
 	}
 	return err
@@ -177,7 +195,7 @@ func (a *addition) fail(err error) error {
 // nothing: the change may still be on its way.
 func (a *addition) lastLook(ended context.Context, cause error) (Added, error) {
 	end := context.Cause(ended)
-	if !a.doubt {
+	if !a.inDoubt() {
 		return Added{}, fmt.Errorf("%w: last answer: %s", end, plain(cause))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ended), lastLook)
@@ -242,7 +260,7 @@ func (a *addition) settle(ctx context.Context, v *voter, added Added) (Added, er
 			}
 			err = errors.New("the list of members changes")
 		}
-		if isFinal(err) || a.tries.over() || a.tries.again(ctx, 0, err) != nil {
+		if isFinal(err) || a.tries.over() || a.tries.again(ctx, 0, "reading the list with the new member again", err) != nil {
 			return added, fmt.Errorf("it was added as %016x, but the list can't be read again: %w", added.ID, err)
 		}
 		if v, members, err = a.cluster.reach(ctx, a.tries.count); err == nil {

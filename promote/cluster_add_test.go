@@ -165,6 +165,23 @@ func TestAddAsksNoOtherCluster(t *testing.T) {
 	}
 }
 
+// TestAddUnknownOutcomeHasALimit holds that an add without an answer, in a
+// cluster that lists nobody any more, ends, and says meanwhile what it waits for.
+func TestAddUnknownOutcomeHasALimit(t *testing.T) {
+	f := newFakeVoter(t)
+	f.answers = []step{{cut: true}}
+	f.lists = append([]error{nil}, slices.Repeat([]error{rpctypes.ErrGRPCTimeout}, 99)...)
+	var said []string
+	c := &Cluster{ID: fakeCluster, Endpoints: []string{f.url}, Say: func(text string) { said = append(said, text) }, doubtPatience: 100 * time.Millisecond}
+	_, err := c.Add(t.Context(), "m4", ourURLs, false)
+	if !as[*UnknownOutcomeError](err) || !strings.Contains(err.Error(), "request timed out") || f.asked() != 1 {
+		t.Errorf("got %v, asked %d times", err, f.asked())
+	}
+	if len(said) != 1 || !strings.HasPrefix(said[0], "no answer to the add: ") || strings.Contains(said[0], "\n") {
+		t.Errorf("said %q", said)
+	}
+}
+
 // TestAddGoesOnWithTheNextVoter covers a voter that is not there, and one that
 // refuses for now.
 func TestAddGoesOnWithTheNextVoter(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -31,15 +30,11 @@ const (
 // It fails with *StalledError where for the time stall neither an entry was
 // applied nor a byte of snapshot or log was received, *EndedError, *GoneError,
 // *WrongMemberError, those about users and the wrong cluster, and the
-// context's, as *UnknownOutcomeError where that ended in the middle of the
-// promotion.
+// context's, as *UnknownOutcomeError where the answer to a promotion was lost
+// before.
 func (c *Cluster) CatchUp(ctx context.Context, id uint64, j *Joiner, stall time.Duration, ended <-chan struct{}, report func(Progress)) error {
-	logger := c.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
 	u := &catchUp{
-		cluster: c, id: id, joiner: j, stall: stall, ended: ended, report: report, logger: logger,
+		cluster: c, id: id, joiner: j, stall: stall, ended: ended, report: report,
 		panel: newPanel(c), pace: &pace{},
 	}
 	defer u.panel.close()
@@ -57,12 +52,13 @@ type catchUp struct {
 	stall   time.Duration
 	ended   <-chan struct{}
 	report  func(Progress)
-	logger  *slog.Logger
 	panel   *panel
 	pace    *pace
 
-	near int   // looks in a row that found it near enough
-	last error // what was in the way at the last look
+	near  int    // looks in a row that found it near enough
+	last  error  // what was in the way at the last look
+	doubt bool   // a promotion that was asked for may have been heard
+	said  string // why it is no voter yet
 }
 
 func (u *catchUp) run(ctx context.Context) error {
@@ -84,7 +80,7 @@ func (u *catchUp) run(ctx context.Context) error {
 		if err == nil {
 			u.last = fmt.Errorf("it is %d entries behind", progress.Behind)
 		}
-		if u.ready(progress, err) && !u.hasEnded() && ctx.Err() == nil {
+		if u.ready(progress, err) && !isClosed(u.ended) && ctx.Err() == nil {
 			done, err := u.promote(ctx)
 			if done || isEnd(err) {
 				return err
@@ -98,6 +94,9 @@ func (u *catchUp) run(ctx context.Context) error {
 		case <-u.ended:
 			return &EndedError{u.last}
 		case <-ctx.Done():
+			if u.doubt {
+				return &UnknownOutcomeError{context.Cause(ctx)}
+			}
 			return fmt.Errorf("%w: last seen: %s", context.Cause(ctx), plain(u.last))
 		case <-ticker.C:
 		}
@@ -134,9 +133,10 @@ func (u *catchUp) ready(p Progress, err error) bool {
 	return u.near >= readyPolls
 }
 
-func (u *catchUp) hasEnded() bool {
+// isClosed is false where there is no channel.
+func isClosed(channel <-chan struct{}) bool {
 	select {
-	case <-u.ended:
+	case <-channel:
 		return true
 	default:
 		return false
@@ -150,12 +150,14 @@ func (u *catchUp) promote(ctx context.Context) (done bool, err error) {
 	if err == nil {
 		return true, nil
 	}
-	u.logger.Info("the learner is not promoted yet", "cause", plain(err))
+	if ctx.Err() == nil {
+		u.sayNotYet(err)
+	}
+	// The context may end a moment after the answer was lost.
+	u.doubt = u.doubt || judge(err) == unknown
 	switch {
 	case isFinal(err):
 		return false, err
-	case ctx.Err() != nil && judge(err) == unknown:
-		return false, &UnknownOutcomeError{context.Cause(ctx)}
 	case errors.Is(err, rpctypes.ErrMemberNotLearner), errors.Is(err, rpctypes.ErrMemberNotFound):
 		done, listErr := u.isVoter(ctx)
 		if done || isEnd(listErr) {
@@ -163,6 +165,15 @@ func (u *catchUp) promote(ctx context.Context) (done bool, err error) {
 		}
 	}
 	return false, err
+}
+
+// sayNotYet names a reason once, until there is another one.
+func (u *catchUp) sayNotYet(err error) {
+	text := "not made a voter yet: " + plain(err)
+	if text != u.said {
+		u.cluster.say(text)
+		u.said = text
+	}
 }
 
 // isVoter reads the list.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -168,6 +169,32 @@ func TestCatchUpInterruptedInFlight(t *testing.T) {
 	err := c.CatchUp(ctx, fakeLearner, joiner.joiner(), time.Minute, nil, nil)
 	if !as[*UnknownOutcomeError](err) || !is(context.Canceled)(err) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestCatchUpInterruptedAfterALostAnswer is the moment after the one above: the
+// answer is known to be lost before the context ends.
+func TestCatchUpInterruptedAfterALostAnswer(t *testing.T) {
+	voter := newFakeVoter(t)
+	voter.index = 100
+	voter.members = append(voter.members, &pb.Member{ID: fakeLearner, PeerURLs: ourURLs, IsLearner: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	voter.answers = []step{{cut: true}}
+	joiner := newFakeJoiner(t, t.TempDir())
+	joiner.applied = []uint64{100}
+	var said []string
+	c := &Cluster{ID: fakeCluster, Endpoints: []string{voter.url}, Say: func(text string) { said = append(said, text) }}
+	err := c.CatchUp(ctx, fakeLearner, joiner.joiner(), time.Minute, nil, func(Progress) {
+		if voter.asked() > 0 {
+			cancel()
+		}
+	})
+	if !as[*UnknownOutcomeError](err) || !is(context.Canceled)(err) || voter.asked() != 1 {
+		t.Errorf("got %v, asked %d times", err, voter.asked())
+	}
+	if len(said) != 1 || !strings.HasPrefix(said[0], "not made a voter yet: ") {
+		t.Errorf("said %q", said)
 	}
 }
 

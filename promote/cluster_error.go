@@ -138,6 +138,21 @@ func (e *StalledError) Error() string {
 // Unwrap returns what was last in the way.
 func (e *StalledError) Unwrap() error { return e.Err }
 
+// ServeTimeoutError says that the new member's process lives and does not
+// serve. It is a voter already: nothing is to be undone.
+type ServeTimeoutError struct {
+	For time.Duration
+	Err error // the last answer; never nil
+}
+
+// Error implements error.
+func (e *ServeTimeoutError) Error() string {
+	return fmt.Sprintf("the new member is a voter, but has not served for %s: last answer: %s", e.For.Round(time.Second), plain(e.Err))
+}
+
+// Unwrap returns the last answer.
+func (e *ServeTimeoutError) Unwrap() error { return e.Err }
+
 // EndedError says that the new member's process ended.
 type EndedError struct{ Err error } // what was last seen of it; never nil
 
@@ -212,7 +227,7 @@ func plain(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), "\n", "; ") // of joined ones
 	if carried, ok := status.FromError(err); ok {
 		text = carried.Message()
 	}

@@ -38,7 +38,7 @@ func (c *Cluster) remove(ctx context.Context, id uint64) error {
 		case !doubt && asked && judge(err) == refused && !errors.Is(err, rpctypes.ErrMemberNotFound):
 			return &RefusedError{err}
 		case ctx.Err() == nil && !tries.over():
-			if tries.again(ctx, 0, err) == nil {
+			if tries.again(ctx, 0, "asking the cluster again to remove the learner", err) == nil {
 				continue
 			}
 		}

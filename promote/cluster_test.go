@@ -161,7 +161,7 @@ func TestPromotionOfOneToTwo(t *testing.T) {
 	if last := looks[len(looks)-1]; last.Unknown || !last.Learner || last.Behind > readyBehind {
 		t.Errorf("the last look: %+v", last)
 	}
-	if err := j.Serves(t.Context(), added.ID, ended); err != nil {
+	if err := j.Serves(t.Context(), added.ID, ended, time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.CatchUp(t.Context(), added.ID, j, time.Second, ended, nil); err != nil {
@@ -170,7 +170,7 @@ func TestPromotionOfOneToTwo(t *testing.T) {
 	if err := c.Remove(t.Context(), added.ID); !as[*VoterError](err) {
 		t.Errorf("Remove of a voter: %v", err)
 	}
-	if err := j.Serves(t.Context(), added.ID+1, ended); !as[*WrongMemberError](err) {
+	if err := j.Serves(t.Context(), added.ID+1, ended, time.Minute, nil); !as[*WrongMemberError](err) {
 		t.Errorf("another member on the socket: %v", err)
 	}
 
@@ -184,7 +184,7 @@ func TestPromotionOfOneToTwo(t *testing.T) {
 		t.Errorf("Members without a quorum: %v", members)
 	}
 	close(ended)
-	if err := j.Serves(t.Context(), added.ID, ended); !as[*EndedError](err) {
+	if err := j.Serves(t.Context(), added.ID, ended, time.Minute, nil); !as[*EndedError](err) {
 		t.Errorf("Serves of an etcd that ended: %v", err)
 	}
 }
@@ -259,9 +259,7 @@ func TestLeaderKilledDuringCatchUp(t *testing.T) {
 	if err := <-caughtUp; err != nil {
 		t.Fatal(err)
 	}
-	serving, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := j.Serves(serving, added.ID, nil); err != nil {
+	if err := j.Serves(t.Context(), added.ID, nil, time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
 	members, err := c.Members(t.Context())
@@ -328,9 +326,7 @@ func TestPromotionWithAuth(t *testing.T) {
 	if !known {
 		t.Error("it was never known how far the learner is")
 	}
-	serving, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := j.Serves(serving, added.ID, nil); err != nil {
+	if err := j.Serves(t.Context(), added.ID, nil, time.Minute, nil); err != nil {
 		t.Fatal(err)
 	}
 }

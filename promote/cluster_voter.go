@@ -1,10 +1,10 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,6 +31,8 @@ const (
 
 	firstPause = 250 * time.Millisecond
 	longPause  = 2 * time.Second
+	// sayInterval is the least time between two lines about what is waited for.
+	sayInterval = 5 * time.Second
 )
 
 // failFast makes a call fail, with the cause, where its connection does. By
@@ -157,29 +159,26 @@ type tries struct {
 	began    time.Time
 	patience time.Duration
 	pause    time.Duration
-	count    int // also the endpoint to begin with
-	logger   *slog.Logger
+	count    int       // also the endpoint to begin with
+	said     time.Time // when the last line was, zero if there was none
+	say      func(text string)
 }
 
 func (c *Cluster) newTries() *tries {
-	t := &tries{began: time.Now(), patience: c.Patience, pause: firstPause, logger: c.Logger}
-	if t.patience == 0 {
-		t.patience = DefaultPatience
-	}
-	if t.logger == nil {
-		t.logger = slog.New(slog.DiscardHandler)
-	}
-	return t
+	return &tries{began: time.Now(), patience: cmp.Or(c.Patience, DefaultPatience), pause: firstPause, say: c.say}
 }
 
 // over tells whether the patience is used up.
 func (t *tries) over() bool { return time.Since(t.began) >= t.patience }
 
-// again waits, at least as long as is told, before the next try. The error is
-// the context's.
-func (t *tries) again(ctx context.Context, atLeast time.Duration, cause error) error {
+// again waits, at least as long as is told, before the next try, and says now
+// and then what for. The error is the context's.
+func (t *tries) again(ctx context.Context, atLeast time.Duration, what string, cause error) error {
 	wait := max(t.pause, atLeast)
-	t.logger.Info("asking the cluster again", "cause", plain(cause), "wait", wait)
+	if ctx.Err() == nil && (t.said.IsZero() || time.Since(t.said) >= sayInterval) {
+		t.say(what + ": " + plain(cause))
+		t.said = time.Now()
+	}
 	t.pause = min(2*t.pause, longPause)
 	t.count++
 	timer := time.NewTimer(wait)

@@ -74,9 +74,12 @@ func (d *Detached) Find(ctx context.Context, s Service) (Process, bool, error) {
 	return Process{}, false, nil
 }
 
-// findRunning looks at all processes. errStarting is returned only where no
-// other is the one.
+// findRunning looks at the process that is known, and then at all. errStarting
+// is returned only where no other is the one.
 func findRunning(s *Service) (Process, bool, error) {
+	if s.isKnown() {
+		return *s.Known, true, nil
+	}
 	pids, err := runningPIDs()
 	if err != nil {
 		return Process{}, false, fmt.Errorf("find etcd: %w", err)

@@ -1,48 +1,115 @@
 package promote
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 )
 
 // writeFile writes a file so that it is there as a whole or not at all, also
 // after a power cut, and gives it to its owner.
 func writeFile(path string, body []byte, mode fs.FileMode, uid, gid uint32) error {
-	temp := path + ".new"
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	folder, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return writeIn(folder, filepath.Base(path), body, mode, uid, gid)
+}
+
+// writeIn is writeFile in an open folder. It may belong to somebody else than
+// root, who could have put a link where the file is made: whatever is there goes
+// first, and nothing is opened that was there.
+func writeIn(folder *os.Root, name string, body []byte, mode fs.FileMode, uid, gid uint32) error {
+	temp := name + ".new"
+	if err := folder.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := folder.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(body)
-	err = errors.Join(err, file.Chmod(mode), giveFile(file, uid, gid), file.Sync(), file.Close())
+	err = errors.Join(err, giveFile(file, uid, gid), file.Chmod(mode), file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(temp, path)
+		err = folder.Rename(temp, name)
 	}
 	if err != nil {
-		_ = os.Remove(temp)
+		_ = folder.Remove(temp)
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncRoot(folder)
 }
 
-// makeFolder makes a folder that its owner alone can look into.
-func makeFolder(path string, uid, gid uint32) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+// openState opens our folder in a data directory. Through it nothing is reached
+// that lies outside of the data directory, whatever links somebody else puts
+// there.
+func openState(dataDir string) (*os.Root, error) {
+	data, err := os.OpenRoot(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	info, err := data.Lstat(StateFolder)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: filepath.Join(dataDir, StateFolder), Err: errNoFolder}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	file, err := os.Open(path)
+	return data.OpenRoot(StateFolder)
+}
+
+var errNoFolder = errors.New("it is no folder, or a symbolic link")
+
+// makeFolder makes a folder that its owner alone can look into. One that is
+// there is taken where it is root's or that owner's.
+func makeFolder(path string, uid, gid uint32) error {
+	made := os.Mkdir(path, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return made
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_DIRECTORY, 0)
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
+		return &fs.PathError{Op: "open", Path: path, Err: errNoFolder}
+	}
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := checkOwner(path, info, uid); err != nil || made != nil {
+		return err
+	}
 	return giveFile(file, uid, gid)
+}
+
+// privateFolder names a folder for the private socket of a member whose data
+// directory has too long a path for one. Nobody can have put anything there:
+// nobody can guess the name, and below /run nobody but root can make it.
+func privateFolder() string {
+	base := os.TempDir()
+	if info, err := os.Stat("/run"); os.Geteuid() == 0 && err == nil && info.IsDir() {
+		base = "/run"
+	}
+	return filepath.Join(base, "etcdops-"+strings.ToLower(rand.Text()))
+}
+
+// checkOwner refuses what is neither root's, nor ours, nor uid's.
+func checkOwner(path string, info fs.FileInfo, uid uint32) error {
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if owner == 0 || owner == uid || int(owner) == os.Geteuid() {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to user %d, not to user %d", path, owner, uid)
 }
 
 // giveFile gives a file to the user that the proxy and etcd run as. Only root
@@ -87,6 +154,15 @@ func putBack(aside, path string) error {
 		return nil
 	}
 	return setAside(aside, path)
+}
+
+func syncRoot(folder *os.Root) error {
+	file, err := folder.Open(".")
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return file.Sync()
 }
 
 func syncFolder(path string) error {

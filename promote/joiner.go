@@ -28,6 +28,8 @@ const (
 	// joinerTimeout bounds one question to the new member. What takes longer
 	// is asked again.
 	joinerTimeout = 2 * time.Second
+	// serveReport is the time between two reports that it does not serve yet.
+	serveReport = 5 * time.Second
 
 	appliedMetric = "etcd_server_proposals_applied_total" // an index, in spite of its name
 	learnerMetric = "etcd_server_is_learner"
@@ -41,19 +43,24 @@ const (
 type Joiner struct {
 	Socket  string
 	DataDir string // where the bytes of its snapshot are counted
+	WALDir  string // where those of its log are; "" = inside DataDir
 }
 
 // Serves waits until the new member itself answers /health and a read through
 // the quorum. That can be seven seconds after its promotion: where a snapshot
 // holds its own publish request, etcd waits that long for an answer which can't
 // come (publishV3, server/etcdserver/server.go). ended is closed when its
-// process ends.
+// process ends. report, if not nil, is called every five seconds with the time
+// waited and the last answer.
 //
-// Errors are *EndedError, *WrongMemberError and the context's.
-func (j *Joiner) Serves(ctx context.Context, id uint64, ended <-chan struct{}) error {
+// Errors are *ServeTimeoutError after the time stall, *EndedError,
+// *WrongMemberError and the context's.
+func (j *Joiner) Serves(ctx context.Context, id uint64, ended <-chan struct{}, stall time.Duration, report func(waited time.Duration, last error)) error {
 	client := j.http()
 	ticker := time.NewTicker(healthInterval)
 	defer ticker.Stop()
+	began := time.Now()
+	reported := began
 	for {
 		err := askHealth(ctx, client, joinerURL+"/health")
 		if err == nil {
@@ -65,6 +72,15 @@ func (j *Joiner) Serves(ctx context.Context, id uint64, ended <-chan struct{}) e
 			return nil
 		case errors.As(err, &wrong):
 			return err
+		}
+		// Its end says more than that it does not answer.
+		waited := time.Since(began)
+		if waited >= stall && !isClosed(ended) {
+			return &ServeTimeoutError{For: waited, Err: err}
+		}
+		if report != nil && time.Since(reported) >= serveReport {
+			report(waited, err)
+			reported = time.Now()
 		}
 		select {
 		case <-ended:

@@ -1,6 +1,7 @@
 package promote
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ type Progress struct {
 	Learner bool
 }
 
-// received is what has arrived in the learner's data directory.
+// received is what has arrived in the learner's folders.
 type received struct {
 	snapshot int64  // bytes of snapshots that are being received or not applied yet
 	log      int64  // bytes of log files and database
@@ -55,7 +56,8 @@ func (j *Joiner) received() received {
 			r.log += file.Size()
 		}
 	}
-	for _, file := range files(filepath.Join(j.DataDir, "member", "wal")) {
+	wal := cmp.Or(j.WALDir, filepath.Join(j.DataDir, "member", "wal"))
+	for _, file := range files(wal) {
 		r.log += file.Size()
 	}
 	return r

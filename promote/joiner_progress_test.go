@@ -30,6 +30,14 @@ func TestReceived(t *testing.T) {
 	if got := j.received(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	j.WALDir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(j.WALDir, "0.wal"), make([]byte, 4000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want.log = 5000
+	if got := j.received(); got != want {
+		t.Errorf("with a --wal-dir: got %+v, want %+v", got, want)
+	}
 }
 
 func TestPace(t *testing.T) {

@@ -1,15 +1,10 @@
 package promote
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -28,6 +23,9 @@ const journalReserve = 64 << 10
 const (
 	eventBegin = "begin" // written before the step changes anything
 	eventDone  = "done"  // written when the step has done all of its work
+
+	eventCleared = "cleared" // of the undo: the learner's data is out of the way
+	eventRevoked = "revoked" // of the undo: it turned out to be a voter, go on
 )
 
 // Journal is the record of one promotion, so that it can be cut anywhere and
@@ -43,8 +41,7 @@ type Journal struct {
 	// Written, if not nil, is called after each entry with "STEP EVENT".
 	Written func(entry string)
 
-	path    string
-	file    *os.File
+	file    *os.File // nil for a reader
 	entries []entry
 }
 
@@ -70,63 +67,6 @@ func JournalPath(dataDir string) string {
 	return filepath.Join(dataDir, StateFolder, journalName)
 }
 
-// createJournal writes a journal that holds the plan and nothing else. It is
-// there as a whole or not at all.
-func createJournal(plan Plan) (*Journal, error) {
-	j := &Journal{Plan: plan, path: JournalPath(plan.DataDir)}
-	line, err := json.Marshal(plan)
-	if err != nil {
-		return nil, fmt.Errorf("write journal: %w", err)
-	}
-	folder := filepath.Dir(j.path)
-	if err := makeFolder(folder, plan.Service.UID, plan.Service.GID); err != nil {
-		return nil, fmt.Errorf("write journal: %w", err)
-	}
-	if err := writeFile(j.path, append(line, '\n'), 0o600, plan.Service.UID, plan.Service.GID); err != nil {
-		return nil, fmt.Errorf("write journal: %w", err)
-	}
-	return j, j.open()
-}
-
-// OpenJournal reads the journal of the promotion under way in a data directory.
-// The error is fs.ErrNotExist where there is none.
-func OpenJournal(dataDir string) (*Journal, error) {
-	j, err := ReadJournal(dataDir)
-	if err != nil {
-		return nil, err
-	}
-	return j, j.open()
-}
-
-// ReadJournal is OpenJournal for a reader: no entry can be written.
-func ReadJournal(dataDir string) (*Journal, error) { return readJournal(JournalPath(dataDir)) }
-
-func readJournal(path string) (*Journal, error) {
-	j := &Journal{path: path}
-	text, err := os.ReadFile(j.path)
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
-	}
-	// A power cut can tear the last line alone: what it said was not acted upon.
-	text = text[:bytes.LastIndexByte(text, '\n')+1]
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, len(text)+1)
-	if !lines.Scan() {
-		return nil, fmt.Errorf("read journal %s: it is empty", j.path)
-	}
-	if err := json.Unmarshal(lines.Bytes(), &j.Plan); err != nil {
-		return nil, fmt.Errorf("read the plan in journal %s: %w", j.path, err)
-	}
-	for lines.Scan() {
-		var e entry
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("read journal %s: %w", j.path, err)
-		}
-		j.take(e)
-	}
-	return j, lines.Err()
-}
-
 // ClusterFile is where the proxy's memory is: in its folder, or in the one set
 // aside.
 func (j *Journal) ClusterFile() string {
@@ -135,51 +75,6 @@ func (j *Journal) ClusterFile() string {
 		return aside
 	}
 	return filepath.Join(j.Plan.DataDir, "proxy", "cluster")
-}
-
-// Unfinished tells whether a promotion is under way in a data directory, also
-// one that was cut.
-func Unfinished(dataDir string) bool {
-	_, err := os.Stat(JournalPath(dataDir))
-	return err == nil
-}
-
-// LastDone returns the journal of the promotion that made this data directory
-// a member's; found is false where none did.
-func LastDone(dataDir string) (j *Journal, found bool) {
-	if entries, err := os.ReadDir(filepath.Join(dataDir, "member")); err != nil || len(entries) == 0 {
-		return nil, false // it was a member once
-	}
-	ended, err := filepath.Glob(filepath.Join(dataDir, StateFolder, "promotion-done-*.journal"))
-	if err != nil || len(ended) == 0 {
-		return nil, false
-	}
-	slices.Sort(ended)
-	j, err = readJournal(ended[len(ended)-1])
-	return j, err == nil
-}
-
-// open makes the journal writable. A torn last line is cut off first.
-func (j *Journal) open() error {
-	file, err := os.OpenFile(j.path, os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
-	}
-	// A full disk must not keep a promotion from being undone.
-	reserve(file, journalReserve)
-	text, err := os.ReadFile(j.path)
-	if err == nil {
-		whole := int64(bytes.LastIndexByte(text, '\n') + 1)
-		if err = file.Truncate(whole); err == nil {
-			_, err = file.Seek(whole, 0)
-		}
-	}
-	if err != nil {
-		_ = file.Close()
-		return fmt.Errorf("open journal: %w", err)
-	}
-	j.file = file
-	return nil
 }
 
 // begin records that a step is about to change something. The facts are what a
@@ -237,7 +132,23 @@ func (j *Journal) at(step, event string) time.Time {
 }
 
 // Undoing tells whether the promotion is being undone.
-func (j *Journal) Undoing() bool { return j.has(stepUndo, eventBegin) }
+func (j *Journal) Undoing() bool {
+	undoing := false
+	for _, e := range j.entries {
+		if e.Step == stepUndo {
+			undoing = e.Event != eventRevoked
+		}
+	}
+	return undoing
+}
+
+// Variables are those of the new member; nil before it is added.
+func (j *Journal) Variables() Variables {
+	if j.Facts.InitialCluster == "" {
+		return nil
+	}
+	return j.Plan.variables(j.Facts.InitialCluster)
+}
 
 // Last names the last entry, "" where nothing was begun.
 func (j *Journal) Last() string {
@@ -254,32 +165,6 @@ func (j *Journal) Began() time.Time {
 		return time.Now()
 	}
 	return j.entries[0].At
-}
-
-// end closes the journal under a name that says how the promotion ended. From
-// then on none is under way.
-func (j *Journal) end(how string) error {
-	name := fmt.Sprintf("promotion-%s-%s.journal", how, stamp(time.Now()))
-	if err := os.Rename(j.path, filepath.Join(filepath.Dir(j.path), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("end journal: %w", err)
-	}
-	if err := syncFolder(filepath.Dir(j.path)); err != nil {
-		return fmt.Errorf("end journal: %w", err)
-	}
-	if j.Written != nil {
-		j.Written("journal " + how)
-	}
-	return j.Close()
-}
-
-// Close closes the file and leaves the promotion as it stands.
-func (j *Journal) Close() error {
-	if j.file == nil {
-		return nil
-	}
-	err := j.file.Close()
-	j.file = nil
-	return err
 }
 
 // stamp is a time as it stands in the names of files and folders.

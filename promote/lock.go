@@ -3,7 +3,6 @@ package promote
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -20,15 +19,19 @@ func (e *LockedError) Error() string {
 // Lock keeps a second promotion out of a data directory until release. It locks
 // our folder, which is made where it is missing, for its owner.
 func Lock(dataDir string, uid, gid uint32) (release func(), err error) {
-	path := filepath.Join(dataDir, StateFolder)
-	if err := makeFolder(path, uid, gid); err != nil {
+	if err := makeFolder(filepath.Join(dataDir, StateFolder), uid, gid); err != nil {
 		return nil, fmt.Errorf("lock the promotion: %w", err)
 	}
-	folder, err := os.Open(path)
-	if err == nil {
-		err = unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
+	state, err := openState(dataDir)
 	if err != nil {
+		return nil, fmt.Errorf("lock the promotion: %w", err)
+	}
+	defer state.Close()
+	folder, err := state.Open(".")
+	if err != nil {
+		return nil, fmt.Errorf("lock the promotion: %w", err)
+	}
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = folder.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, &LockedError{dataDir}

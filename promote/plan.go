@@ -86,8 +86,9 @@ type Plan struct {
 	Name         string                  `json:"name"`
 	DataDir      string                  `json:"data_dir"`
 	WALDir       string                  `json:"wal_dir,omitempty"`
-	ClusterID    string                  `json:"cluster_id"` // 16 hex digits
-	Members      []discover.MemberStatus `json:"members"`    // before
+	WALDirThere  bool                    `json:"wal_dir_there,omitempty"` // before
+	ClusterID    string                  `json:"cluster_id"`              // 16 hex digits
+	Members      []discover.MemberStatus `json:"members"`                 // before
 	PeerURLs     []string                `json:"peer_urls"`
 	Voter        bool                    `json:"voter"`
 	HandOver     bool                    `json:"hand_over"`

@@ -30,6 +30,8 @@ func Prepare(ctx context.Context, r Request, proxy Standing, binary Binary, clus
 		PeerURLs: r.InitialAdvertisePeerURLs, Voter: r.Voter, KeepProxyDir: r.KeepProxyDir, Proxy: proxy,
 		Stamp: stamp(time.Now()), Unset: leftovers(proxy.Environ),
 	}
+	_, err := os.Stat(plan.WALDir)
+	plan.WALDirThere = err == nil
 	plan.HandOver, plan.WhyNot = decideHandOver(&proxy, c)
 	c.HandOver = plan.HandOver
 	plan.decideSupervisor(&r)

@@ -16,7 +16,8 @@ import (
 // Process is one process, told from a later one with the same pid.
 type Process struct {
 	PID     int    `json:"pid"`
-	Started uint64 `json:"started"` // clock ticks since boot: /proc/PID/stat, field 22
+	Started uint64 `json:"started"`        // clock ticks since boot: /proc/PID/stat, field 22
+	Boot    string `json:"boot,omitempty"` // of the kernel, which counts both anew; "" is not compared
 }
 
 // FindProcess returns the process that has the pid now. The error is
@@ -29,12 +30,15 @@ func FindProcess(pid int) (Process, error) {
 	case err != nil:
 		return Process{}, fmt.Errorf("find process %d: %w", pid, err)
 	}
-	return Process{PID: pid, Started: s.started}, nil
+	return Process{PID: pid, Started: s.started, Boot: bootID()}, nil
 }
 
 // Alive tells whether the process still runs. A zombie is dead, and so is a
-// process whose pid another one has by now.
+// process whose pid another one has by now, be it after a reboot.
 func (p Process) Alive() bool {
+	if boot := bootID(); p.Boot != "" && boot != "" && p.Boot != boot {
+		return false
+	}
 	s, err := readStat(p.PID)
 	return err == nil && !s.dead() && s.started == p.Started
 }
@@ -223,27 +227,4 @@ func parseStat(text []byte) (stat, error) {
 	}
 	started, err := strconv.ParseUint(fields[startTime-first], 10, 64)
 	return stat{state: fields[0][0], started: started}, err
-}
-
-// FindLike looks for a process that was started by this command line in this
-// folder: the program by any name, its arguments exactly.
-func FindLike(args []string, dir string) (Process, bool, error) {
-	pids, err := runningPIDs()
-	if err != nil || len(args) == 0 {
-		return Process{}, false, err
-	}
-	for _, pid := range pids {
-		p, err := FindProcess(pid)
-		if err != nil {
-			continue // it has just ended
-		}
-		theirs, err := p.Args()
-		if err != nil || len(theirs) != len(args) || !slices.Equal(theirs[1:], args[1:]) || filepath.Base(theirs[0]) != filepath.Base(args[0]) {
-			continue
-		}
-		if at, err := p.Dir(); err == nil && at == dir && p.Alive() {
-			return p, true, nil
-		}
-	}
-	return Process{}, false, nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +23,16 @@ func readStat(pid int) (stat, error) {
 	}
 	return parseStat(text)
 }
+
+// bootID tells this run of the kernel from others: random(4). It is empty where
+// /proc does not show it.
+var bootID = sync.OnceValue(func() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+})
 
 // runningPIDs lists the pids that /proc shows.
 func runningPIDs() ([]int, error) {

@@ -11,6 +11,8 @@ var errNeedsLinux = errors.New("looking at another process needs Linux")
 
 func readStat(int) (stat, error) { return stat{}, errNeedsLinux }
 
+func bootID() string { return "" }
+
 func runningPIDs() ([]int, error) { return nil, errNeedsLinux }
 
 type processHandle struct{}

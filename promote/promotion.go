@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"etcdops/discover"
 )
 
 // Defaults of a promotion's limits.
@@ -46,6 +48,8 @@ type Units interface {
 	StartUnit(ctx context.Context, unit string) error
 	DisableUnit(ctx context.Context, unit string) error
 	EnableUnit(ctx context.Context, unit string) error
+	// UnitRuns tells whether a unit runs, or is on its way up or down.
+	UnitRuns(ctx context.Context, unit string) (bool, error)
 }
 
 // Promotion carries a plan out. Exported fields must be set before Run and
@@ -137,7 +141,7 @@ func (e *UndoneError) Unwrap() error { return e.Err }
 func (p *Promotion) Run(ctx context.Context) (*Result, error) {
 	p.took = time.Now()
 	plan := &p.Journal.Plan
-	if p.Journal.has(stepUndo, eventBegin) {
+	if p.Journal.Undoing() {
 		return nil, p.halfway(stepUndo, errors.New("it is being undone"))
 	}
 	steps := map[string]func(context.Context) (*Facts, error){
@@ -159,6 +163,58 @@ func (p *Promotion) Run(ctx context.Context) (*Result, error) {
 		return nil, p.halfway(StepFinish, err)
 	}
 	return p.result(""), nil
+}
+
+// DoneElsewhere tells whether the member was started and made a voter by
+// somebody else, who took the printed variables: then nothing is left to do, and
+// the journal is ended.
+//
+// A *StartedElsewhereError says that it is still a learner.
+func (p *Promotion) DoneElsewhere(ctx context.Context) (bool, error) {
+	if p.memberID() == 0 || p.Journal.has(StepStart, eventBegin) {
+		return false, nil
+	}
+	members, err := p.Cluster.Members(ctx)
+	if err != nil {
+		return false, fmt.Errorf("list the members: %w", err)
+	}
+	m, found := memberByID(members, p.memberID())
+	switch {
+	case !found || !m.Started():
+		return false, nil
+	case m.IsLearner:
+		return false, &StartedElsewhereError{m}
+	}
+	return true, p.Journal.end("done")
+}
+
+// StartedElsewhereError says that the member was started, and not by this
+// promotion.
+type StartedElsewhereError struct{ Member discover.Member }
+
+// Error implements error.
+func (e *StartedElsewhereError) Error() string {
+	return describe(e.Member) + " was started by somebody else and is still a learner"
+}
+
+// Serving says in words who serves clients now, as far as it can be seen from
+// here, also when ctx has ended.
+func (p *Promotion) Serving(ctx context.Context) string {
+	_, runs, err := p.Proxy.Find(context.WithoutCancel(ctx))
+	runs = runs && err == nil
+	handed := p.Journal.has(StepHandOver, eventDone)
+	classic := !p.Journal.Plan.HandOver
+	switch {
+	case handed && runs:
+		return "new connections reach the new member; the proxy ends what it has"
+	case handed, classic && p.Journal.has(StepServe, eventDone):
+		return "clients are served by the new member"
+	case classic && p.Journal.has(StepStopProxy, eventBegin) && !p.Journal.Undoing():
+		return "nobody takes new connections on the client ports"
+	case runs:
+		return "clients are served by the proxy, as before"
+	}
+	return "no proxy runs here: nobody serves on its client ports until it is started again"
 }
 
 // take takes one step between its two entries.
@@ -205,7 +261,7 @@ func (p *Promotion) failed(ctx context.Context, step string, err error) error {
 		undone.Cause = cmp.Or(p.peerTrouble(ctx), undone.Cause)
 	}
 	if undoErr := p.Undo(ctx); undoErr != nil {
-		return p.halfway(step, fmt.Errorf("%w; and it could not be undone: %w", undone, undoErr))
+		return p.halfway(step, fmt.Errorf("%w; and it could not be undone: %w", err, undoErr))
 	}
 	return undone
 }
@@ -296,12 +352,7 @@ func (p *Promotion) FinalService() Service {
 }
 
 // Variables are those of the new member; nil before it is added.
-func (p *Promotion) Variables() Variables {
-	if p.Journal.Facts.InitialCluster == "" {
-		return nil
-	}
-	return p.Journal.Plan.variables(p.Journal.Facts.InitialCluster)
-}
+func (p *Promotion) Variables() Variables { return p.Journal.Variables() }
 
 // memberID is the new member's ID, 0 before it is known.
 func (p *Promotion) memberID() uint64 {

@@ -51,14 +51,36 @@ func (p *Promotion) aside(ctx context.Context) (*Facts, error) {
 	for _, folder := range []string{"proxy", "member"} {
 		path := filepath.Join(plan.DataDir, folder)
 		_, err := os.Lstat(path)
-		if err := setAside(path, plan.asideOf(folder)); err != nil {
-			return nil, fmt.Errorf("set %s aside: %w", path, err)
+		if folder == "member" {
+			if logs, _ := filepath.Glob(filepath.Join(path, "wal", "*.wal")); len(logs) > 0 {
+				return nil, fmt.Errorf("set %s aside: it holds the log of a member, which was not there before", path)
+			}
+		}
+		if err := p.setFolderAside(folder); err != nil {
+			return nil, err
 		}
 		if err == nil {
 			p.say("set %s aside as %s", path, filepath.Base(plan.asideOf(folder)))
 		}
 	}
 	return nil, nil
+}
+
+// setFolderAside renames a folder of the data directory. A proxy/ that a native
+// proxy has made anew since takes the place of the one set aside first: the
+// younger memory is as good.
+func (p *Promotion) setFolderAside(folder string) error {
+	plan := &p.Journal.Plan
+	path, aside := filepath.Join(plan.DataDir, folder), plan.asideOf(folder)
+	if _, err := os.Lstat(path); err == nil && folder == "proxy" {
+		if err := removeFolder(aside); err != nil {
+			return fmt.Errorf("set %s aside: %w", path, err)
+		}
+	}
+	if err := setAside(path, aside); err != nil {
+		return fmt.Errorf("set %s aside: %w", path, err)
+	}
+	return nil
 }
 
 // hold makes a proxy that runs keep its hands off the data directory, and its
@@ -139,18 +161,7 @@ func (p *Promotion) clearWay(ctx context.Context) error {
 	if err := p.stopProxy(ctx); err != nil {
 		return err
 	}
-	plan := &p.Journal.Plan
-	again, aside := filepath.Join(plan.DataDir, "proxy"), plan.asideOf("proxy")
-	if _, err := os.Lstat(again); err != nil {
-		return nil //nolint:nilerr // it is not there
-	}
-	if err := os.RemoveAll(aside); err != nil { // the younger memory is as good
-		return fmt.Errorf("set %s aside again: %w", again, err)
-	}
-	if err := setAside(again, aside); err != nil {
-		return fmt.Errorf("set %s aside again: %w", again, err)
-	}
-	return nil
+	return p.setFolderAside("proxy")
 }
 
 // catchUp waits for the learner and makes it a voter.
@@ -197,7 +208,9 @@ func (p *Promotion) darkSince() time.Time {
 
 // awaitServing waits until the member answers by itself.
 func (p *Promotion) awaitServing(ctx context.Context) error {
-	err := p.Joiner.Serves(ctx, p.memberID(), p.ended)
+	err := p.Joiner.Serves(ctx, p.memberID(), p.ended, p.StallTimeout, func(waited time.Duration, last error) {
+		p.say("waiting for etcd to serve for %v: last answer: %s", waited.Round(time.Second), plain(last))
+	})
 	var ended *EndedError
 	if errors.As(err, &ended) {
 		// It is a voter: it can't be undone, so this must not look like it.

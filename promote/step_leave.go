@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // handOver gives the client ports to etcd.
@@ -18,7 +19,7 @@ func (p *Promotion) handOver(ctx context.Context) (*Facts, error) {
 // steer makes new connections reach etcd. Where no proxy runs any more, they
 // already do.
 func (p *Promotion) steer(ctx context.Context) error {
-	_, found, err := p.Proxy.Find(ctx)
+	found, err := p.findComing(ctx)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (p *Promotion) drain(ctx context.Context) (*Facts, error) {
 	if err := p.again(ctx); err != nil {
 		return nil, err
 	}
-	_, found, err := p.Proxy.Find(ctx)
+	found, err := p.findComing(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -129,11 +130,8 @@ func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
 	// JSON gateway dials any one of its addresses, at the first request and after
 	// each idle time (grpcGatewayDial, server/embed/etcd.go).
 	if aside := plan.asideOf("proxy"); !plan.KeepProxyDir {
-		// A symbolic link is none of ours: Lstat says that it is no folder.
-		if info, err := os.Lstat(aside); err == nil && info.IsDir() {
-			if err := os.RemoveAll(aside); err != nil {
-				return nil, fmt.Errorf("remove the folder set aside: %w", err)
-			}
+		if err := removeFolder(aside); err != nil {
+			return nil, fmt.Errorf("remove the folder set aside: %w", err)
 		}
 	}
 	return facts, nil
@@ -142,9 +140,37 @@ func (p *Promotion) finish(ctx context.Context) (*Facts, error) {
 // leaveAgain ends a proxy that came back after its drain, as its unit does after
 // a power cut.
 func (p *Promotion) leaveAgain(ctx context.Context) (*Facts, error) {
-	_, found, err := p.Proxy.Find(ctx)
+	found, err := p.findComing(ctx)
 	if err != nil || !found {
 		return nil, err
 	}
 	return p.drain(ctx)
+}
+
+// findComing tells whether a proxy runs. One whose unit runs it, or is about to,
+// as when the machine has just started, is waited for: it would come up behind
+// our back.
+func (p *Promotion) findComing(ctx context.Context) (bool, error) {
+	plan := &p.Journal.Plan
+	waiting, cancel := context.WithTimeout(ctx, proxyPatience)
+	defer cancel()
+	ticker := time.NewTicker(askInterval)
+	defer ticker.Stop()
+	for {
+		_, found, err := p.Proxy.Find(ctx)
+		if err != nil || found || plan.Proxy.Unit == "" {
+			return found, err
+		}
+		if plan.Service.DropIn && !p.Journal.Undoing() {
+			return false, nil // what the unit runs is etcd
+		}
+		if runs, err := p.Units.UnitRuns(ctx, plan.Proxy.Unit); err != nil || !runs {
+			return false, err
+		}
+		select {
+		case <-waiting.Done():
+			return false, ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }

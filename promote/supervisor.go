@@ -38,6 +38,9 @@ type Service struct {
 	// that runs etcd from now on.
 	Unit   string `json:"unit,omitempty"`
 	DropIn bool   `json:"drop_in,omitempty"`
+	// Known is the process that was started for this service, if one was: it
+	// is found also where its program can't be told from its file any more.
+	Known *Process `json:"-"`
 }
 
 // Supervisor starts the etcd of a service and keeps it running. All of its
@@ -140,8 +143,23 @@ func (s *Service) isRunBy(p Process) (bool, error) {
 	return slices.Contains(environ, "ETCD_DATA_DIR="+s.DataDir) && slices.Contains(environ, "ETCD_NAME="+s.Name), nil
 }
 
+// isKnown tells whether the process that is known to be etcd still runs, with
+// this data directory and as this user.
+func (s *Service) isKnown() bool {
+	if s.Known == nil {
+		return false
+	}
+	uid, _, err := s.Known.Owner()
+	if err != nil || uid != s.UID {
+		return false
+	}
+	environ, err := s.Known.Environ()
+	return err == nil && slices.Contains(environ, "ETCD_DATA_DIR="+s.DataDir)
+}
+
 // isProgramOf compares the files, because paths have links in them, and then
-// the paths, because the file may have been replaced since the start.
+// the paths, because the file may have been replaced since the start, or a link
+// to it.
 func (s *Service) isProgramOf(p Process) bool {
 	exe, err := p.Exe()
 	if err != nil {
@@ -155,7 +173,7 @@ func (s *Service) isProgramOf(p Process) bool {
 		return true
 	}
 	path, err := filepath.EvalSymlinks(s.Binary.Path)
-	return err == nil && exe == path || exe == s.Binary.Path
+	return err == nil && exe == path || exe == s.Binary.Path || exe == s.Binary.File
 }
 
 // logEnd returns the last lines of a log's last run, and the likely cause in them and

@@ -38,9 +38,7 @@ func (d *Systemd) StopUnit(ctx context.Context, unit string, grace time.Duration
 	if err != nil {
 		return unitError("stop", unit, err)
 	}
-	isDown := func(state unitState) (bool, error) {
-		return !state.job && (state.active == "inactive" || state.active == "failed"), nil
-	}
+	isDown := func(state unitState) (bool, error) { return state.isDown(), nil }
 	patience, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	err = await(patience, conn, unit, isDown)
@@ -72,6 +70,18 @@ func (d *Systemd) StartUnit(ctx context.Context, unit string) error {
 		}
 		return true, nil
 	})
+}
+
+// UnitRuns tells whether a unit runs, or is on its way up or down. A unit that
+// systemd does not know does not run.
+func (d *Systemd) UnitRuns(ctx context.Context, unit string) (bool, error) {
+	conn, err := connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	state, err := lookAt(ctx, conn, unit)
+	return !state.isDown(), err
 }
 
 // EnableUnit makes a unit start when the machine starts.
@@ -174,6 +184,10 @@ func lookAt(ctx context.Context, conn *systemd.Conn, unit string) (unitState, er
 		state.job = id != 0
 	}
 	return state, nil
+}
+
+func (u *unitState) isDown() bool {
+	return !u.job && (u.active == "inactive" || u.active == "failed")
 }
 
 // ending words how the last run ended.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"etcdops/discover"
 )
@@ -20,15 +23,29 @@ const proxyPatience = 30 * time.Second
 // cluster's list, the folders, the processes and the ports. It removes no
 // member but the one that this promotion added, and that only while it is a
 // learner. It can be cut and run again.
+//
+// Errors before anything is changed are *VoterError, where the member has become
+// a voter, and *ReplacedError.
 func (p *Promotion) Undo(ctx context.Context) error {
+	if p.Journal.has(stepUndo, eventDone) {
+		return p.Journal.end("undone")
+	}
 	id, err := p.undoable(ctx)
 	if err != nil {
-		return err
+		return p.revoked(err)
 	}
-	if !p.Journal.has(stepUndo, eventBegin) {
+	if !p.Journal.Undoing() {
 		if err := p.Journal.begin(stepUndo, nil); err != nil {
 			return err
 		}
+	}
+	// The learner goes before its process: whoever makes it a voter meanwhile
+	// must find a member that lives.
+	if id != 0 {
+		if err := p.Cluster.Remove(ctx, id); err != nil {
+			return p.revoked(fmt.Errorf("remove learner %016x: %w", id, err))
+		}
+		p.say("removed learner %016x", id)
 	}
 	if p.Journal.has(StepStart, eventBegin) {
 		s := p.service()
@@ -38,12 +55,9 @@ func (p *Promotion) Undo(ctx context.Context) error {
 		if err := p.Supervisor.Remove(ctx, s); err != nil {
 			return fmt.Errorf("remove etcd's service: %w", err)
 		}
-	}
-	if id != 0 {
-		if err := p.Cluster.Remove(ctx, id); err != nil {
-			return fmt.Errorf("remove learner %016x: %w", id, err)
+		if err := p.clearData(); err != nil {
+			return err
 		}
-		p.say("removed learner %016x", id)
 	}
 	if err := p.restoreFolders(); err != nil {
 		return err
@@ -57,56 +71,154 @@ func (p *Promotion) Undo(ctx context.Context) error {
 	return p.Journal.end("undone")
 }
 
+// revoked ends an undo that found a voter: only the way forward is left. Nothing
+// was undone yet, because the learner goes first.
+func (p *Promotion) revoked(err error) error {
+	var voter *VoterError
+	if !errors.As(err, &voter) || !p.Journal.Undoing() {
+		return err
+	}
+	return errors.Join(err, p.Journal.write(stepUndo, eventRevoked, nil))
+}
+
+// ReplacedError says that a member which this promotion does not know has the
+// new member's name or addresses: somebody has added it by hand since. Its data
+// may lie where this promotion's was.
+type ReplacedError struct{ Member discover.Member }
+
+// Error implements error.
+func (e *ReplacedError) Error() string {
+	return describe(e.Member) + " has taken the place of this promotion's"
+}
+
 // undoable returns the ID of the learner to remove, 0 where the cluster has
-// none of ours, and refuses where the member has become a voter.
+// none of ours.
 func (p *Promotion) undoable(ctx context.Context) (uint64, error) {
 	if !p.Journal.has(StepAdd, eventBegin) {
 		return 0, nil
 	}
+	plan := &p.Journal.Plan
 	members, err := p.Cluster.Members(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("list the members: %w", err)
 	}
-	id := p.memberID()
+	id, found := p.memberID(), uint64(0)
 	for _, m := range members {
-		known := slices.ContainsFunc(p.Journal.Plan.Members, func(old discover.MemberStatus) bool { return old.ID == fmt.Sprintf("%016x", m.ID) })
+		known := slices.ContainsFunc(plan.Members, func(old discover.MemberStatus) bool { return old.ID == fmt.Sprintf("%016x", m.ID) })
 		// Cut before the answer to the add was recorded, the member is told by
 		// its peer URLs.
-		ours := m.ID == id || id == 0 && !known && !m.Started() && sameURLs(m.PeerURLs, p.Journal.Plan.PeerURLs)
+		ours := m.ID == id || id == 0 && !known && !m.Started() && sameURLs(m.PeerURLs, plan.PeerURLs)
 		switch {
-		case ours && known:
-			p.say("member %016x was added before the promotion and stays", m.ID)
-			return 0, nil
 		case ours && !m.IsLearner:
 			return 0, &VoterError{ID: m.ID}
+		case ours && known && !p.Journal.has(StepStart, eventBegin):
+			p.say("member %016x was added before the promotion and stays", m.ID)
 		case ours:
-			return m.ID, nil
+			found = m.ID
+		case !known && plan.hasPlaceOf(m):
+			return 0, &ReplacedError{Member: m}
 		}
 	}
-	return 0, nil
+	return found, nil
 }
 
-// restoreFolders puts back what was set aside, and removes what our learner
-// wrote: preflight saw that there was no member's log before.
+// hasPlaceOf tells whether a member has the new one's name or an address of it.
+func (p *Plan) hasPlaceOf(m discover.Member) bool {
+	shared := func(a, b []string) bool {
+		return slices.ContainsFunc(a, func(u string) bool { return slices.Contains(b, u) })
+	}
+	return m.Name == p.Name || shared(m.PeerURLs, p.PeerURLs) || shared(m.ClientURLs, p.Service.list("ETCD_ADVERTISE_CLIENT_URLS"))
+}
+
+// clearData removes what our learner wrote. Preflight saw that there was no
+// member's log before; what was there is set aside. A run that was cut here goes
+// on with the folder that it had renamed, and never takes the one put back for
+// the learner's.
+func (p *Promotion) clearData() error {
+	plan := &p.Journal.Plan
+	member, undone := filepath.Join(plan.DataDir, "member"), plan.asideOf("member.undone")
+	if err := checkUnlocked(filepath.Join(member, "snap", "db")); err != nil {
+		return err
+	}
+	if !p.Journal.has(stepUndo, eventCleared) {
+		if _, err := os.Lstat(undone); err != nil {
+			if err := setAside(member, undone); err != nil {
+				return fmt.Errorf("remove the learner's data: %w", err)
+			}
+		}
+		if err := p.clearWAL(); err != nil {
+			return fmt.Errorf("remove the learner's log: %w", err)
+		}
+		if err := p.Journal.write(stepUndo, eventCleared, nil); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(undone); err != nil {
+		return fmt.Errorf("remove the learner's data: %w", err)
+	}
+	for _, path := range append(slices.Collect(maps.Values(plan.sideSockets())), plan.Socket) {
+		if err := removeIfThere(path); err != nil {
+			return fmt.Errorf("remove etcd's socket: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkUnlocked refuses to remove a database that a process has open.
+func checkUnlocked(path string) error {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close() // gives the lock back
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("a process has %s open, and it is not the etcd that was started here: stop it, fuser -v says who it is", path)
+	}
+	return nil
+}
+
+// clearWAL removes etcd's files from a folder for the log alone, and the folder
+// where it was not there before. A symbolic link is not followed.
+func (p *Promotion) clearWAL() error {
+	dir := p.Journal.Plan.WALDir
+	if dir == "" {
+		return nil
+	}
+	info, err := os.Lstat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	// server/storage/wal names them so.
+	for _, pattern := range []string{"*.wal", "*.wal.broken", "*.tmp"} {
+		names, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is good
+		for _, name := range names {
+			err = errors.Join(err, removeIfThere(name))
+		}
+	}
+	if !p.Journal.Plan.WALDirThere {
+		err = errors.Join(err, removeIfThere(dir))
+	}
+	return err
+}
+
+// restoreFolders puts back what was set aside.
 func (p *Promotion) restoreFolders() error {
 	plan := &p.Journal.Plan
-	if p.Journal.has(StepStart, eventBegin) {
-		member := filepath.Join(plan.DataDir, "member")
-		if err := os.RemoveAll(member); err != nil {
-			return fmt.Errorf("remove the learner's data: %w", err)
-		}
-		if plan.WALDir != "" {
-			if err := emptyFolder(plan.WALDir); err != nil {
-				return fmt.Errorf("remove the learner's log: %w", err)
-			}
-		}
-		if err := removeIfThere(plan.Socket); err != nil {
-			return fmt.Errorf("remove the private socket: %w", err)
-		}
-		for _, side := range plan.sideSockets() {
-			if err := removeIfThere(side); err != nil {
-				return fmt.Errorf("remove etcd's socket: %w", err)
-			}
+	proxy := filepath.Join(plan.DataDir, "proxy")
+	if _, err := os.Lstat(proxy); err == nil {
+		// A native proxy that came back has made it anew: the younger memory is
+		// as good.
+		if err := removeFolder(plan.asideOf("proxy")); err != nil {
+			return fmt.Errorf("remove the folder set aside: %w", err)
 		}
 	}
 	for _, folder := range []string{"member", "proxy"} {
@@ -119,21 +231,26 @@ func (p *Promotion) restoreFolders() error {
 }
 
 // restoreProxy gives a running proxy its memory back, and starts again one that
-// this promotion has stopped.
+// this promotion has stopped, or has begun to.
 func (p *Promotion) restoreProxy(ctx context.Context) error {
-	_, found, err := p.Proxy.Find(ctx)
-	if err != nil {
-		return err
-	}
-	if found {
+	proxy := &p.Journal.Plan.Proxy
+	found, err := p.findComing(ctx)
+	if !p.Journal.has(StepStopProxy, eventBegin) {
+		// It was not told to end: where it does not run, that was not us.
+		if err != nil || !found {
+			return err
+		}
 		if err := p.Proxy.Release(ctx); err != nil {
 			return fmt.Errorf("release the proxy: %w", err)
 		}
 		return nil
 	}
-	proxy := &p.Journal.Plan.Proxy
-	if !p.Journal.has(StepStopProxy, eventBegin) {
-		return nil // it was not we who ended it
+	if err == nil && found && !proxy.Native && p.Proxy.Release(ctx) == nil {
+		return nil // cut before it began to end
+	}
+	// What has begun to end is ended, and started anew.
+	if err := p.stopProxy(ctx); err != nil {
+		return err
 	}
 	if proxy.Unit != "" {
 		if err := p.Units.StartUnit(ctx, proxy.Unit); err != nil {
@@ -178,15 +295,20 @@ func (p *Promotion) releaseAgain(ctx context.Context) error {
 // askInterval is the time between two looks at a process that comes up.
 const askInterval = 50 * time.Millisecond
 
-func emptyFolder(path string) error {
-	entries, err := os.ReadDir(path)
+// removeFolder removes a folder of ours with all that is in it. A symbolic link
+// is none of ours.
+func removeFolder(path string) error {
+	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(path, e.Name())))
+	if err != nil {
+		return err
 	}
-	return err
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", path)
+	}
+	return os.RemoveAll(path)
 }
 
 func removeIfThere(path string) error {

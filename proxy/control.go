@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -144,82 +142,4 @@ func (c *control) close() {
 	_ = c.serve.Close()
 	<-c.done
 	_ = os.Remove(c.path)
-}
-
-// ControlClient asks a running proxy by its control socket. Transport errors
-// wrap os.ErrPermission where the socket is another user's, os.ErrNotExist or
-// ECONNREFUSED where no proxy runs.
-type ControlClient struct {
-	// Path is the control socket.
-	Path string
-}
-
-// ControlPath is the control socket of the proxy in a data directory.
-func ControlPath(dataDir string) string { return filepath.Join(dataDir, stateFolder, controlName) }
-
-// controlLimit bounds an answer of the control socket, in bytes.
-const controlLimit = 16 << 20
-
-// Get asks for a path and decodes the JSON answer into v. set, if not nil, may
-// add to the request.
-func (c *ControlClient) Get(ctx context.Context, path string, set func(*http.Request), v any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://proxy"+path, nil)
-	if err != nil {
-		return err
-	}
-	if set != nil {
-		set(req)
-	}
-	return c.do(req, v)
-}
-
-// Post asks for a deed: asked is sent as JSON, the answer decoded into v; both
-// may be nil. A deed that was refused is a *RefusedError.
-func (c *ControlClient) Post(ctx context.Context, path string, asked, v any) error {
-	var body bytes.Buffer
-	if asked != nil {
-		if err := json.NewEncoder(&body).Encode(asked); err != nil {
-			return err
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://proxy"+path, &body)
-	if err != nil {
-		return err
-	}
-	return c.do(req, v)
-}
-
-// RefusedError is the running proxy's reason not to do what it was asked.
-type RefusedError struct{ Reason string }
-
-// Error implements error.
-func (e *RefusedError) Error() string { return e.Reason }
-
-func (c *ControlClient) do(req *http.Request, v any) error {
-	hc := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, c.Path) },
-	}}
-	res, err := hc.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask control socket %s: %w", c.Path, err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, controlLimit))
-	if err != nil {
-		return fmt.Errorf("read control socket %s: %w", c.Path, err)
-	}
-	var refusal struct{ Error string }
-	switch {
-	case res.StatusCode == http.StatusConflict && json.Unmarshal(body, &refusal) == nil && refusal.Error != "":
-		return &RefusedError{refusal.Error}
-	case res.StatusCode != http.StatusOK:
-		return fmt.Errorf("control socket %s answered %s: %s", c.Path, res.Status, body)
-	case v == nil:
-		return nil
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("read control socket %s: %w", c.Path, err)
-	}
-	return nil
 }

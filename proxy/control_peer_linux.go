@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,11 +19,16 @@ type Peer struct {
 }
 
 // Peer asks the kernel, not the proxy: it answers for one that is stopped too.
-// Errors are those of a connection, see ControlClient.
+// The folder may be another user's than ours, who must not lead us to somebody
+// else's proxy. Errors are those of a connection, see ControlClient.
 func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
-	conn, err := dialUnix(ctx, c.Path)
+	owner, err := c.socketOwner()
 	if err != nil {
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
+	}
+	conn, err := dialUnix(ctx, c.Path)
+	if err != nil {
+		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, noAnswer(ctx, err))
 	}
 	defer conn.Close()
 	raw, err := conn.(*net.UnixConn).SyscallConn()
@@ -39,8 +46,23 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
 	case who.Pid == 0:
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, errElsewhere)
+	case os.Geteuid() == 0 && who.Uid != owner:
+		return Peer{}, fmt.Errorf("ask control socket %s: it is user %d's, and its process %d user %d's", c.Path, owner, who.Pid, who.Uid)
 	}
 	return Peer{PID: int(who.Pid), UID: who.Uid, GID: who.Gid}, nil
+}
+
+// socketOwner refuses a link, which could lead to any proxy.
+func (c *ControlClient) socketOwner() (uint32, error) {
+	info, err := os.Lstat(c.Path)
+	if err != nil {
+		return 0, err
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	if info.Mode().Type() != os.ModeSocket || stat.Nlink != 1 {
+		return 0, errors.New("it is no socket of one name")
+	}
+	return stat.Uid, nil
 }
 
 var errElsewhere = errors.New("the proxy lives in a pid namespace that can't be seen from here")

@@ -82,6 +82,7 @@ type promotion struct {
 
 	mu       sync.Mutex // held during each operation
 	guarding bool
+	draining bool      // from the moment a drain was asked for
 	handed   time.Time // when the ports were handed over
 }
 
@@ -96,7 +97,8 @@ func (p *promotion) is() string {
 	return stage
 }
 
-// errDrained says that nothing is left to be steered.
+// errDrained says that nothing is left to be steered, or soon nothing will be:
+// what a drain has begun to close is not opened again.
 var errDrained = errors.New("this proxy is drained: stop it, or start it again")
 
 // promotionPaths adds what a promotion asks for.
@@ -133,7 +135,7 @@ func (s *Server) hold(ctx context.Context) (HoldAnswer, error) {
 	p := &s.promotion
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.is() == stageDrained {
+	if p.draining {
 		return HoldAnswer{}, errDrained
 	}
 	if s.Hold != nil {
@@ -162,7 +164,7 @@ func (s *Server) release(ctx context.Context) error {
 	p := &s.promotion
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.is() == stageDrained {
+	if p.draining {
 		return errDrained
 	}
 	if p.is() != stageNone {
@@ -210,13 +212,13 @@ func (s *Server) handOver(ctx context.Context, r HandOverRequest) error {
 	p := &s.promotion
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch p.is() {
-	case stageDrained:
+	switch {
+	case p.draining:
 		if p.handed.IsZero() {
 			return errDrained
 		}
 		return nil
-	case stageNone:
+	case p.is() == stageNone:
 		return errors.New("nothing is held: ask for " + HoldPath + " first")
 	}
 	if err := s.canHandOver(ctx, r); err != nil {
@@ -311,7 +313,7 @@ func (s *Server) drainByRequest(ctx context.Context, r DrainRequest) (DrainAnswe
 		}
 	}
 	s.promotion.mu.Lock()
-	s.promotion.guarding = false // the listeners are about to be closed
+	s.promotion.guarding, s.promotion.draining = false, true // the listeners are about to be closed
 	s.promotion.mu.Unlock()
 	call := drainCall{timeout, make(chan DrainAnswer, 1)}
 	select {

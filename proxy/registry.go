@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -73,8 +74,12 @@ func (s *Server) register(controlPath string) (unregister func(), err error) {
 	return func() { _ = os.Remove(path) }, nil
 }
 
+// registeredLimit is how long a registered proxy may take to show that it
+// lives. One that takes longer is stopped, and not gone.
+const registeredLimit = 2 * time.Second
+
 // Registered lists the proxies that run, from the first of dirs that has any.
-// What a dead proxy left is passed over.
+// What a dead proxy left is passed over. All are asked at once.
 func Registered(ctx context.Context, dirs []string) []Registration {
 	for _, dir := range dirs {
 		names, err := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -82,29 +87,44 @@ func Registered(ctx context.Context, dirs []string) []Registration {
 			continue
 		}
 		slices.Sort(names)
+		found := make([]*Registration, len(names))
+		var asking sync.WaitGroup
+		for i, name := range names {
+			asking.Go(func() { found[i] = registered(ctx, name) })
+		}
+		asking.Wait()
 		var live []Registration
-		for _, name := range names {
-			body, err := os.ReadFile(name)
-			if err != nil {
-				continue
+		for _, r := range found {
+			if r != nil {
+				live = append(live, *r)
 			}
-			var r Registration
-			if json.Unmarshal(body, &r) != nil || strings.TrimSpace(r.Control) == "" {
-				continue
-			}
-			var st Status
-			err = (&ControlClient{Path: r.Control}).Get(ctx, "/v1/status", nil, &st)
-			switch {
-			case errors.Is(err, os.ErrPermission):
-				r.Forbidden = true
-			case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-				continue
-			}
-			live = append(live, r)
 		}
 		if len(live) > 0 {
 			return live
 		}
 	}
 	return nil
+}
+
+// registered reads one registration; nil where its proxy is gone.
+func registered(ctx context.Context, name string) *Registration {
+	body, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	var r Registration
+	if json.Unmarshal(body, &r) != nil || strings.TrimSpace(r.Control) == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, registeredLimit, ErrNoAnswer)
+	defer cancel()
+	var st Status
+	err = (&ControlClient{Path: r.Control}).Get(ctx, "/v1/status", nil, &st)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		r.Forbidden = true
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil
+	}
+	return &r
 }
