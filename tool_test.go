@@ -17,17 +17,17 @@ import (
 )
 
 // forwardMain is the program "forward" of the scenarios: a TCP forwarder, so
-// that a port can go while the process behind it lives. With -once it listens
-// for one connection only, and ends with it; -rate is how many bytes a second
+// that a port can go while the process behind it lives. With -times it listens
+// for so many connections only, and ends with the last; -rate is how many bytes a second
 // go towards TARGET.
 //
-//	forward [-once] [-rate N] LISTEN TARGET
+//	forward [-times N] [-rate N] LISTEN TARGET
 func forwardMain(args []string) int {
 	flags := flag.NewFlagSet("forward", flag.ContinueOnError)
-	once := flags.Bool("once", false, "listen for one connection only")
+	times := flags.Int("times", 0, "listen for so many connections only; 0: for ever")
 	rate := flags.Int("rate", 0, "bytes a second towards TARGET; 0: all that go")
 	if err := flags.Parse(args); err != nil || flags.NArg() != 2 {
-		fmt.Fprintln(os.Stderr, "usage: forward [-once] [-rate N] LISTEN TARGET")
+		fmt.Fprintln(os.Stderr, "usage: forward [-times N] [-rate N] LISTEN TARGET")
 		return 2
 	}
 	l, err := net.Listen("tcp", flags.Arg(0))
@@ -36,13 +36,13 @@ func forwardMain(args []string) int {
 		return 1
 	}
 	fmt.Println("forwarding")
-	for {
+	for n := 1; ; n++ {
 		in, err := l.Accept()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "forward:", err)
 			return 1
 		}
-		if *once {
+		if n == *times {
 			_ = l.Close()
 			forwardOne(in, flags.Arg(1), *rate)
 			return 0

@@ -97,16 +97,16 @@ func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
 // resumePromotion goes on with a promotion that was cut, or undoes it.
 func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journal *promote.Journal) error {
 	plan := &journal.Plan
-	if !sameFolder(plan.DataDir, opts.Request.DataDir) {
-		return &Failure{
-			Code: ExitRefused, Message: fmt.Sprintf("the journal in %s is that of a promotion in %s", opts.Request.DataDir, plan.DataDir),
-			Hint: "is it a copy? Remove its etcdops folder; the promotion itself: --data-dir " + plan.DataDir,
-		}
-	}
 	if name := opts.Request.Name; name != "" && name != plan.Name {
 		return &Failure{
 			Code: ExitRefused, Message: fmt.Sprintf("the promotion of %s is under way in %s, not that of %s", plan.Name, plan.DataDir, name),
 			Hint: "go on with it: etcdops proxy promote --continue --data-dir " + plan.DataDir + "; or undo it with --abort",
+		}
+	}
+	if !sameFolder(plan.DataDir, opts.Request.DataDir) {
+		return &Failure{
+			Code: ExitRefused, Message: fmt.Sprintf("the journal in %s is that of a promotion in %s", opts.Request.DataDir, plan.DataDir),
+			Hint: "is it a copy? Remove its etcdops folder; the promotion itself: --data-dir " + plan.DataDir,
 		}
 	}
 	talk := &promoteTalk{env: env, opts: opts, prep: &promote.Preparation{Plan: *plan}}

@@ -79,6 +79,12 @@ func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 			Code: ExitRefused, Message: "no proxy of ours runs in " + opts.Request.DataDir,
 			Hint: "start it with etcdops proxy start, or name another --data-dir; for a native etcd proxy add --pid N",
 		}
+	case errors.Is(err, proxy.ErrNoAnswer):
+		hint := "find its process with: pgrep -a etcdops"
+		if peer, err := client.Peer(ctx); err == nil {
+			hint = fmt.Sprintf("look at its process: ps -fp %d; if it is stopped: kill -CONT %d", peer.PID, peer.PID)
+		}
+		return nil, fail(ExitRefused, err, hint)
 	case err != nil:
 		return nil, fail(ExitRefused, err, "run it as the proxy's user or root")
 	}

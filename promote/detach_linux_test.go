@@ -2,6 +2,7 @@ package promote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -295,6 +296,58 @@ func TestFindAfterTheBinaryWasReplaced(t *testing.T) {
 	}
 }
 
+// TestFindAfterTheLinkWasMoved is an update that installs beside the old version
+// and moves a link, as alternatives do.
+func TestFindAfterTheLinkWasMoved(t *testing.T) {
+	s := sleeper(t.TempDir())
+	endAll(t, s)
+	program, err := os.ReadFile(s.Binary.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	link, older, newer := filepath.Join(folder, "etcd"), filepath.Join(folder, "etcd-1"), filepath.Join(folder, "etcd-2")
+	for _, path := range []string{older, newer} {
+		if err := os.WriteFile(path, program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(older, link); err != nil {
+		t.Fatal(err)
+	}
+	s.Binary.Path, s.Binary.File = link, older
+	p, err := (&Detached{}).Start(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(link), os.Symlink(newer, link)); err != nil {
+		t.Fatal(err)
+	}
+	if got, found, err := (&Detached{}).Find(t.Context(), s); err != nil || !found || got != p {
+		t.Errorf("by the file: %v, %v, %v", got, found, err)
+	}
+	s.Binary.File = ""
+	if got, found, err := (&Detached{}).Find(t.Context(), s); err != nil || found {
+		t.Errorf("by nothing: %v, %v, %v", got, found, err)
+	}
+	s.Known = &p
+	if got, found, err := (&Detached{}).Find(t.Context(), s); err != nil || !found || got != p {
+		t.Errorf("by what is known: %v, %v, %v", got, found, err)
+	}
+	for name, change := range map[string]func(s *Service, known *Process){
+		"another user":       func(s *Service, _ *Process) { s.UID++ },
+		"another directory":  func(s *Service, _ *Process) { s.DataDir += "2" },
+		"an earlier process": func(_ *Service, known *Process) { known.Started-- },
+	} {
+		other, known := s, p
+		other.Known = &known
+		change(&other, &known)
+		if got, found, err := (&Detached{}).Find(t.Context(), other); err != nil || found {
+			t.Errorf("%s: %v, %v, %v", name, got, found, err)
+		}
+	}
+}
+
 func TestRespawnDetaches(t *testing.T) {
 	// A descriptor that we got from a parent which did not mark it.
 	var leaked [2]int
@@ -344,7 +397,6 @@ func TestRespawnDetaches(t *testing.T) {
 }
 
 func TestRespawnAsAnotherUser(t *testing.T) {
-	const nobody = 65534
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -123,6 +124,72 @@ func TestJournalWithoutAPlanIsRefused(t *testing.T) {
 				t.Errorf("got %v, want an error that names the file", err)
 			}
 		})
+	}
+}
+
+// A journal names programs to run and folders to empty: it is believed only to
+// root and to who we are.
+func TestJournalOfSomebodyElseIsRefused(t *testing.T) {
+	const line = `{"name":"m4","service":{"binary":{"path":"/tmp/evil"}}}` + "\n"
+	write := func(path string) error { return os.WriteFile(path, []byte(line), 0o600) }
+	for name, test := range map[string]struct {
+		make func(path string) error
+		want string
+	}{
+		"a link": {func(path string) error { return errors.Join(write(path+".x"), os.Symlink(path+".x", path)) }, "not a plain file"},
+		"a link out of the folder": {func(path string) error {
+			outside := filepath.Join(filepath.Dir(path), "..", "..", "journal")
+			return errors.Join(write(outside), os.Symlink(outside, path))
+		}, "not a plain file"},
+		"of two names":     {func(path string) error { return errors.Join(write(path), os.Link(path, path+".x")) }, "not a plain file"},
+		"a pipe":           {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "not a plain file"},
+		"a folder":         {func(path string) error { return os.Mkdir(path, 0o700) }, "not a plain file"},
+		"others may write": {func(path string) error { return errors.Join(write(path), os.Chmod(path, 0o660)) }, "by others than its owner"},
+		"another user's": {func(path string) error {
+			if os.Geteuid() != 0 {
+				return errors.Join(write(path), os.Chmod(path, 0o602)) // only root can make one
+			}
+			return errors.Join(write(path), os.Chown(path, nobody, nobody))
+		}, "journal "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			path := JournalPath(dir)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), test.make(path)); err != nil {
+				t.Fatal(err)
+			}
+			for _, read := range []func(string) (*Journal, error){ReadJournal, OpenJournal} {
+				if j, err := read(dir); err == nil || j != nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+					t.Errorf("got %v, %v, want %q", j, err, test.want)
+				}
+			}
+			if !Unfinished(dir) {
+				t.Error("as if there were none")
+			}
+		})
+	}
+}
+
+func TestRootsJournalStaysRoots(t *testing.T) {
+	plan := testPlan(t)
+	if os.Geteuid() == 0 {
+		plan.Service.UID, plan.Service.GID = nobody, nobody
+	}
+	j, err := createJournal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	info, err := os.Stat(JournalPath(plan.DataDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if int(owner.Uid) != os.Geteuid() || owner.Gid != plan.Service.GID {
+		t.Errorf("it is user %d's, group %d's", owner.Uid, owner.Gid)
+	}
+	if want := map[bool]fs.FileMode{true: 0o640, false: 0o600}[os.Geteuid() == 0]; info.Mode().Perm() != want {
+		t.Errorf("mode %v, want %v", info.Mode(), want)
 	}
 }
 

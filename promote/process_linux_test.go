@@ -196,6 +196,17 @@ func TestProcessWithAnotherStartIsDead(t *testing.T) {
 	if _, err := earlier.Environ(); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("Environ: %v", err)
 	}
+	booted := p
+	booted.Boot = "00000000-0000-0000-0000-000000000000"
+	if p.Boot == "" || booted.Alive() {
+		t.Errorf("boot %q: alive after another boot: %v", p.Boot, booted.Alive())
+	}
+	if killed, err := booted.Stop(t.Context(), time.Millisecond); err != nil || killed {
+		t.Errorf("Stop after another boot: %v, %v", killed, err)
+	}
+	if unknown := (Process{PID: p.PID, Started: p.Started}); !unknown.Alive() {
+		t.Error("without a boot it is dead")
+	}
 	if !p.Alive() {
 		t.Error("the later process was hit")
 	}

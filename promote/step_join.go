@@ -107,11 +107,9 @@ func (p *Promotion) stopProxyFirst(ctx context.Context) (*Facts, error) {
 	if found {
 		// While it drains it still takes new connections: the dark time begins
 		// behind that.
-		drained, err := p.Proxy.Drain(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("drain the proxy: %w", err)
+		if facts.Drained, err = p.drainProxy(ctx); err != nil {
+			return nil, err
 		}
-		facts.Drained = &drained
 	}
 	p.dark = time.Now()
 	return facts, p.stopProxy(ctx)

@@ -30,9 +30,7 @@ func (p *Promotion) steer(ctx context.Context) error {
 	if err := p.Proxy.HandOver(ctx, p.Journal.Plan.sideSockets()); err != nil {
 		return fmt.Errorf("hand the ports over: %w", err)
 	}
-	if !p.steered {
-		p.say("new connections reach etcd")
-	}
+	p.say("new connections reach etcd")
 	p.steered = true
 	return nil
 }
@@ -67,20 +65,35 @@ func (p *Promotion) drain(ctx context.Context) (*Facts, error) {
 	}
 	facts := &Facts{Drained: &Drained{}}
 	if found {
-		if err := p.steer(ctx); err != nil {
+		if !p.steered {
+			if err := p.steer(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if facts.Drained, err = p.drainProxy(ctx); err != nil {
 			return nil, err
 		}
-		drained, err := p.Proxy.Drain(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("drain the proxy: %w", err)
-		}
-		facts.Drained = &drained
 	}
 	if err := p.stopProxy(ctx); err != nil {
 		return nil, err
 	}
 	p.say("the proxy has ended; requests refused %d, cut %d", facts.Drained.Refused, facts.Drained.Cut)
 	return facts, nil
+}
+
+// drainProxy lets the proxy's connections end. One that does not answer, because
+// it is stopped or stuck, is ended all the same by what comes next.
+func (p *Promotion) drainProxy(ctx context.Context) (*Drained, error) {
+	limited, cancel := context.WithTimeout(ctx, p.StopTimeout)
+	defer cancel()
+	drained, err := p.Proxy.Drain(limited)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("drain the proxy: %w", err)
+	}
+	if err != nil {
+		p.say("the proxy did not drain, its connections are cut: %v", err)
+	}
+	return &drained, nil
 }
 
 // stopProxy ends the proxy's process and returns when it is gone. A unit is

@@ -203,6 +203,12 @@ func TestDrainByRequest(t *testing.T) {
 		}()
 	}
 	waitUntil(t, "it drains", isDraining(p))
+	// The listeners are being closed: an undo must not believe that they stay.
+	for _, path := range []string{HoldPath, ReleasePath, HandOverPath} {
+		if err := client.Post(t.Context(), path, nil, nil); err == nil || !strings.Contains(err.Error(), "drained") {
+			t.Errorf("%s during the drain: %v", path, err)
+		}
+	}
 	for range 3 {
 		c := http.Client{Timeout: 5 * time.Second}
 		res, err := c.Get("http://" + p.addr + "/version")
