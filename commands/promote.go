@@ -234,16 +234,19 @@ func runProxyPromote(ctx context.Context, env *Env, opts *promoteOptions) error 
 		return err
 	}
 	journal, err := promote.ReadJournal(opts.Request.DataDir)
+	var untrusted *promote.UntrustedError
 	switch {
 	case err == nil:
 		return resumePromotion(ctx, env, opts, journal)
+	case errors.As(err, &untrusted):
+		return fail(ExitRefused, err, fmt.Sprintf("run it as the user who began it (setpriv --reuid %d --clear-groups); if nobody did, look at the file and remove it", untrusted.UID))
 	case errors.Is(err, fs.ErrPermission):
 		return fail(ExitRefused, err, "run it as the proxy's user or root")
 	case !errors.Is(err, fs.ErrNotExist):
 		return fail(ExitRefused, err, "the journal can't be read: mend or remove it by hand, after a look at etcdops proxy members")
 	}
 	if done, found := promote.LastDone(opts.Request.DataDir); found && !opts.Abort && (opts.Request.Name == "" || opts.Request.Name == done.Plan.Name) {
-		fmt.Fprintf(env.Stderr, "%s was promoted: it is member %s of cluster %s, in %s\n", done.Plan.Name, done.Facts.MemberID, done.Plan.ClusterID, done.Plan.DataDir)
+		fmt.Fprintf(env.Stderr, "%s was promoted: it is member %s of cluster %s, in %s\n", oneLine(done.Plan.Name), oneLine(done.Facts.MemberID), oneLine(done.Plan.ClusterID), opts.Request.DataDir)
 		talk := &promoteTalk{env: env, opts: opts, prep: &promote.Preparation{Plan: done.Plan}}
 		return talk.document("promoted", done.Variables())
 	}

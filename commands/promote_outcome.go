@@ -10,6 +10,7 @@ import (
 
 	"etcdops/discover"
 	"etcdops/promote"
+	"etcdops/proxy"
 )
 
 // carryOut runs a promotion and says how it ended.
@@ -116,6 +117,8 @@ func (t *promoteTalk) undo(ctx context.Context, p *promote.Promotion) error {
 		err = fail(ExitRefused, err, fmt.Sprintf("go on with --continue; to take it out all the same: etcdctl member remove %016x, and only when that has succeeded: stop its etcd, remove %s/member, start the proxy", voter.ID, dir))
 	case errors.As(err, &replaced):
 		err = fail(ExitRefused, err, fmt.Sprintf("if it is meant to stay, this promotion is over: mv %s %s.over", promote.JournalPath(dir), promote.JournalPath(dir)))
+	case errors.Is(err, proxy.ErrNoAnswer):
+		err = fail(ExitHalfway, fmt.Errorf("not undone yet: %w", err), fmt.Sprintf("wake the proxy with kill -CONT %d, or end it, then run --abort again", p.Journal.Plan.Proxy.Process.PID))
 	case err != nil:
 		err = fail(ExitHalfway, fmt.Errorf("not undone yet: %w", err), "mend that, then run --abort again")
 	}

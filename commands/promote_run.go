@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +132,9 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 	}
 	defer release()
 	if journal, err = promote.OpenJournal(plan.DataDir); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return fail(ExitRefused, err, "run it as root: root began it")
+		}
 		return fail(ExitRefused, err, "another run may have ended it: see etcdops proxy members")
 	}
 	talk.prep.Plan = journal.Plan

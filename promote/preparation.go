@@ -143,7 +143,7 @@ func (p *Plan) decideService(c *Candidate) {
 	case !c.Binary.takesSocketPaths():
 		p.Socket = filepath.Join(p.DataDir, StateFolder, "member:0")
 	case len(p.Socket) > maxSocketPath:
-		p.Socket = filepath.Join(os.TempDir(), "etcdops-"+p.Stamp, "member.sock")
+		p.Socket = filepath.Join(privateFolder(), "member.sock")
 	}
 }
 

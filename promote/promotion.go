@@ -338,6 +338,7 @@ func (p *Promotion) result(stopped string) *Result {
 func (p *Promotion) service() Service {
 	s := p.Journal.Plan.Service
 	s.Variables, s.LogFrom = p.Journal.Plan.running(p.Journal.Facts.InitialCluster), p.Journal.Facts.LogFrom
+	s.Known = p.Journal.Facts.Etcd
 	if !s.Binary.takesSocketPaths() {
 		s.Dir = filepath.Dir(p.Journal.Plan.Socket) // to bind it by its name
 	}

@@ -21,7 +21,6 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
-const nobody = 65534
 
 // member is a one-member cluster in a unit: this test binary in the role of
 // etcd.

@@ -161,6 +161,11 @@ func (p *Promotion) clearData() error {
 			return fmt.Errorf("remove etcd's socket: %w", err)
 		}
 	}
+	if folder := filepath.Dir(plan.Socket); folder != filepath.Join(plan.DataDir, StateFolder) {
+		if err := removeIfThere(folder); err != nil {
+			return fmt.Errorf("remove the folder of etcd's socket: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -252,11 +257,15 @@ func (p *Promotion) restoreProxy(ctx context.Context) error {
 	if err := p.stopProxy(ctx); err != nil {
 		return err
 	}
-	if proxy.Unit != "" {
+	switch {
+	case proxy.Unit != "":
 		if err := p.Units.StartUnit(ctx, proxy.Unit); err != nil {
 			return fmt.Errorf("start the proxy's unit again: %w", err)
 		}
-	} else {
+	case len(proxy.Args) == 0:
+		p.say("start the proxy again by hand: there was a password in its command line, which was not kept")
+		return nil
+	default:
 		process, err := Respawn(ctx, proxy.Args, proxy.Dir, proxy.Environ, proxy.UID, proxy.GID, p.Journal.Plan.DataDir+".proxy.log")
 		if err != nil {
 			return fmt.Errorf("start the proxy again: %w", err)
