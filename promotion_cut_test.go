@@ -40,8 +40,11 @@ func TestPromotionCut(t *testing.T) {
 		script string
 		cuts   []string
 	}{
-		{"continue", journalEntries}, {"abort", learner}, {"power", running},
-		{"classic", classicEntries}, {"classic-abort", classicLearner},
+		{"continue", journalEntries},
+		{"abort", learner},
+		{"power", running},
+		{"classic", classicEntries},
+		{"classic-abort", classicLearner},
 		{"undo", undoEntries},
 	} {
 		t.Run(way.script, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"etcdops/proxy"
 )
 
 // Env is what a command gets from the world. Tests fill it with buffers.
@@ -24,6 +26,10 @@ type Env struct {
 	// the terminal, NO_COLOR and --color.
 	Out Palette
 	Err Palette
+
+	// RunDirs are the folders in which running proxies are registered, the best
+	// first. If nil, those of the environment.
+	RunDirs []string
 
 	// Journaled, if not nil, is called after each entry of a promotion's
 	// journal with "STEP EVENT". Tests cut promotions there.
@@ -56,6 +62,14 @@ func (env *Env) Getenv(name string) string {
 		}
 	}
 	return ""
+}
+
+// runDirs lists where proxies register.
+func (env *Env) runDirs() []string {
+	if env.RunDirs != nil {
+		return env.RunDirs
+	}
+	return proxy.RunDirs(env.Getenv)
 }
 
 // setColor chooses the colours of both streams.

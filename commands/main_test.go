@@ -32,7 +32,8 @@ func testEnv(environ ...string) (env *Env, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	return &Env{
 		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, Environ: environ,
-		Out: newPalette(false), Err: newPalette(false),
+		RunDirs: []string{"/dev/null/nobody registers here"},
+		Out:     newPalette(false), Err: newPalette(false),
 		Etcd: func(argv []string) { fmt.Fprintf(stdout, "etcd runs %q\n", argv) },
 	}, stdout, stderr
 }

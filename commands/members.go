@@ -142,7 +142,7 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 	case opts.Given:
 		return membersBySources(ctx, opts, user, password)
 	}
-	running := proxy.Registered(ctx, proxy.RunDirs(env.Getenv))
+	running := proxy.Registered(ctx, env.runDirs())
 	switch {
 	case len(running) > 1:
 		var dirs []string

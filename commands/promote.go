@@ -265,7 +265,7 @@ func (o *promoteOptions) findDataDir(ctx context.Context, env *Env) error {
 	if o.Request.DataDir != "" {
 		return nil
 	}
-	running := proxy.Registered(ctx, proxy.RunDirs(env.Getenv))
+	running := proxy.Registered(ctx, env.runDirs())
 	switch len(running) {
 	case 0:
 		return usageError("name the proxy's data directory with --data-dir", "no running proxy is registered here")

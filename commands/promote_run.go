@@ -18,7 +18,7 @@ import (
 
 // newPromotion plans a promotion, asks, and carries it out.
 func newPromotion(ctx context.Context, env *Env, opts *promoteOptions) error {
-	found, err := findStanding(ctx, env, opts)
+	found, err := findStanding(ctx, opts)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type foundProxy struct {
 
 // findStanding asks the running proxy how it stands, or reads it from a native
 // proxy's process.
-func findStanding(ctx context.Context, env *Env, opts *promoteOptions) (*foundProxy, error) {
+func findStanding(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 	find := findOurs
 	if opts.PID > 0 {
 		find = findNative
@@ -141,11 +141,7 @@ func findNative(ctx context.Context, opts *promoteOptions) (*foundProxy, error) 
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, fail(ExitRefused, err, "run it as that process's user or root")
 	}
-	flags, err := readArgs(args[1:])
-	if err != nil {
-		return nil, err
-	}
-	s, err := loadSettings(proxySettings(), flags, (&Env{Environ: environ}).Getenv)
+	s, err := loadSettings(proxySettings(), readArgs(args[1:]), (&Env{Environ: environ}).Getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +185,7 @@ func findNative(ctx context.Context, opts *promoteOptions) (*foundProxy, error) 
 }
 
 // readArgs reads the flags of an etcd command line.
-func readArgs(args []string) (func(name string) (string, bool), error) {
+func readArgs(args []string) func(name string) (string, bool) {
 	switches := map[string]bool{}
 	for _, s := range proxySettings() {
 		switches[s.Name] = s.Bool
@@ -215,7 +211,7 @@ func readArgs(args []string) (func(name string) (string, bool), error) {
 	return func(name string) (string, bool) {
 		value, found := values[name]
 		return value, found
-	}, nil
+	}
 }
 
 // absoluteSettings are the settings of another process, all paths absolute.

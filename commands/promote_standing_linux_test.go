@@ -22,17 +22,28 @@ func TestPasswordsInURLsAreNotKept(t *testing.T) {
 		wantSetting   string
 	}{
 		"none": {
-			[]string{"etcd", "--initial-cluster", "m1=http://a:2380"}, []string{"ETCD_NAME=x@y"}, "m1=http://a:2380",
-			[]string{"etcd", "--initial-cluster", "m1=http://a:2380"}, []string{"ETCD_NAME=x@y"}, "m1=http://a:2380",
+			[]string{"etcd", "--initial-cluster", "m1=http://a:2380"},
+			[]string{"ETCD_NAME=x@y"},
+			"m1=http://a:2380",
+			[]string{"etcd", "--initial-cluster", "m1=http://a:2380"},
+			[]string{"ETCD_NAME=x@y"},
+			"m1=http://a:2380",
 		},
 		"in an argument": {
-			[]string{"etcd", "--initial-cluster=m1=http://u:secret@a:2380,m2=https://u:secret@b:2380"}, []string{"PATH=/bin"},
+			[]string{"etcd", "--initial-cluster=m1=http://u:secret@a:2380,m2=https://u:secret@b:2380"},
+			[]string{"PATH=/bin"},
 			"m1=http://u:secret@a:2380,m2=https://u:secret@b:2380",
-			nil, []string{"PATH=/bin"}, "m1=http://***@a:2380,m2=https://***@b:2380",
+			nil,
+			[]string{"PATH=/bin"},
+			"m1=http://***@a:2380,m2=https://***@b:2380",
 		},
 		"in a variable": {
-			[]string{"etcd"}, []string{"ETCD_INITIAL_CLUSTER=m1=http://secret@a:2380", "PATH=/bin"}, "",
-			nil, []string{"PATH=/bin"}, "",
+			[]string{"etcd"},
+			[]string{"ETCD_INITIAL_CLUSTER=m1=http://secret@a:2380", "PATH=/bin"},
+			"",
+			nil,
+			[]string{"PATH=/bin"},
+			"",
 		},
 		"two URLs and an at sign later": {
 			[]string{"etcd", "http://a:2380/,x@y"}, nil, "", []string{"etcd", "http://a:2380/,x@y"}, nil, "",

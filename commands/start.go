@@ -147,7 +147,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		RefreshInterval: d["proxy-refresh-interval"], FailureWait: d["proxy-failure-wait"],
 		DialTimeout: d["proxy-dial-timeout"], WriteTimeout: d["proxy-write-timeout"],
 		ReadTimeout: d["proxy-read-timeout"], DrainTimeout: d["drain-timeout"],
-		RunDir: proxy.RunDirs(env.Getenv)[0], Version: readVersions().Etcdops,
+		RunDir: env.runDirs()[0], Version: readVersions().Etcdops,
 		Notify: func(state string) { _, _ = daemon.SdNotify(false, state) },
 		Logger: logger,
 	}

@@ -21,7 +21,6 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 )
 
-
 // member is a one-member cluster in a unit: this test binary in the role of
 // etcd.
 func member(t *testing.T, name, ip, dataDir string) Service {
@@ -45,9 +44,12 @@ func member(t *testing.T, name, ip, dataDir string) Service {
 		Binary: Binary{Path: binary}, Flags: []string{"--unsafe-no-fsync"},
 		Name: name, DataDir: dataDir, UID: nobody, GID: nobody, Unit: UnitName(name), Unset: []string{"ETCD_PROXY"},
 		Variables: Variables{
-			{"ETCD_NAME", name}, {"ETCD_INITIAL_CLUSTER", name + "=" + peerURL},
-			{"ETCD_INITIAL_ADVERTISE_PEER_URLS", peerURL}, {"ETCD_LISTEN_PEER_URLS", peerURL},
-			{"ETCD_LISTEN_CLIENT_URLS", clientURL(ip)}, {"ETCD_ADVERTISE_CLIENT_URLS", clientURL(ip)},
+			{"ETCD_NAME", name},
+			{"ETCD_INITIAL_CLUSTER", name + "=" + peerURL},
+			{"ETCD_INITIAL_ADVERTISE_PEER_URLS", peerURL},
+			{"ETCD_LISTEN_PEER_URLS", peerURL},
+			{"ETCD_LISTEN_CLIENT_URLS", clientURL(ip)},
+			{"ETCD_ADVERTISE_CLIENT_URLS", clientURL(ip)},
 			{roleVariable, "etcd"},
 		},
 	}
@@ -201,7 +203,9 @@ func TestSystemdEtcdThatEnds(t *testing.T) {
 	d := &Systemd{}
 	p, err := d.Start(t.Context(), s)
 	if err == nil { // it was seen before it ended
-		err = p.Wait(t.Context())
+		if err := p.Wait(t.Context()); err != nil {
+			t.Errorf("Wait: %v", err)
+		}
 	} else if !strings.Contains(err.Error(), "did not start: systemd says exit-code, status 2") {
 		t.Errorf("Start: %v", err)
 	}
@@ -317,7 +321,7 @@ func TestSystemdDropIn(t *testing.T) {
 				t.Fatalf("Stop: %v", err)
 			}
 			// As after a crash in between: the file is there, nothing runs.
-			if p, err = d.Start(ctx, s); err != nil {
+			if _, err := d.Start(ctx, s); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
