@@ -66,7 +66,7 @@ func (t *promoteTalk) progress(p promote.Progress) {
 	}
 	if t.bar == nil {
 		t.bar = pb.New64(total).SetTemplateString(`{{bar . "[" "=" ">" " " "]"}} {{string . "text"}}`)
-		t.bar.SetWriter(t.env.Stderr).Set(pb.Static, true).Set(pb.Terminal, true)
+		t.bar.SetWriter(t.env.Stderr).Set(pb.Static, true).Set(pb.Terminal, true).Set(pb.ReturnSymbol, "\r")
 	}
 	t.bar.SetTotal(max(total, 1)).SetCurrent(min(done, max(total, 1))).Set("text", text).Write()
 }
