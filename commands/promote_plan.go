@@ -11,7 +11,7 @@ import (
 
 // promoteReport is the one document of --output json.
 type promoteReport struct {
-	State     string                  `json:"state"` // planned, refused, promoted, added, half-way, undone
+	State     string                  `json:"state"` // planned, refused, added, under way, promoted, half-way, undone
 	Plan      *promote.Plan           `json:"plan"`
 	Quorum    []promote.QuorumRow     `json:"quorum,omitempty"`
 	Refusals  []promote.Refusal       `json:"refusals,omitempty"`
