@@ -295,6 +295,10 @@ var badInputs = map[string]badInput{
 		`proxy promote --data-dir p.etcd --continue --abort`, nil, ExitUsage,
 		"--continue and --abort contradict each other", "choose one",
 	},
+	"promote, go on and stop": {
+		`proxy promote --data-dir p.etcd --continue --stage env`, nil, ExitUsage,
+		"--stage env and --continue contradict each other", "leave out --stage to go on; to see the variables again, leave out --continue",
+	},
 	"promote, abort without doing it": {
 		`proxy promote --data-dir p.etcd --abort --dry-run`, nil, ExitUsage,
 		"--dry-run has no meaning with --abort", "run --abort without it: it asks before it changes anything",

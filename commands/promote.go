@@ -149,6 +149,8 @@ func (o *promoteOptions) check() error {
 	switch {
 	case o.Continue && o.Abort:
 		return usageError("choose one", "--continue and --abort contradict each other")
+	case o.Continue && r.StageEnv:
+		return usageError("leave out --stage to go on; to see the variables again, leave out --continue", "--stage env and --continue contradict each other")
 	case o.Abort && o.DryRun:
 		return usageError("run --abort without it: it asks before it changes anything", "--dry-run has no meaning with --abort")
 	case o.PID < 0:

@@ -91,12 +91,27 @@ func (t *promoteTalk) prepQuorum(plan *promote.Plan) promote.QuorumRow {
 
 // showJournal says where a promotion that was cut stands.
 func (t *promoteTalk) showJournal(j *promote.Journal) {
-	last := j.Last()
-	if last == "" {
-		last = "nothing was begun"
+	plan := &j.Plan
+	t.sayf("a promotion of %s is under way in %s since %s", plan.Name, plan.DataDir, j.Began().Local().Format("2006-01-02 15:04:05"))
+	t.sayf("member %s, peer URLs %s, etcd %s %s", orDash(j.Facts.MemberID), strings.Join(plan.PeerURLs, ","), plan.Service.Binary.Path, plan.Service.Binary.Version)
+	done, notDone := j.Steps()
+	t.sayDone(done, notDone)
+	if j.Undoing() {
+		t.say("it is being undone")
 	}
-	t.sayf("a promotion of %s is under way in %s since %s", j.Plan.Name, j.Plan.DataDir, j.Began().Local().Format("2006-01-02 15:04:05"))
-	t.sayf("last entry of its journal: %s; member %s", last, orDash(j.Facts.MemberID))
+}
+
+// sayDone says what is done of a promotion and what is not.
+func (t *promoteTalk) sayDone(done, notDone []string) {
+	said := []string{}
+	for _, step := range done {
+		said = append(said, stepSays[step])
+	}
+	if len(said) == 0 {
+		said = []string{"nothing"}
+	}
+	t.sayf("done: %s", strings.Join(said, ", "))
+	t.sayf("not done: %s", strings.Join(notDone, ", "))
 }
 
 func orDash(text string) string {
@@ -158,15 +173,10 @@ var stepSays = map[string]string{
 
 // explainHalfway says what was done, what was not, what serves, and what to type.
 func (t *promoteTalk) explainHalfway(ctx context.Context, p *promote.Promotion, h *promote.HalfwayError) error {
-	done := []string{}
-	for _, step := range h.Done {
-		done = append(done, stepSays[step])
+	if ctx.Err() != nil && t.env.StderrTTY {
+		fmt.Fprintln(t.env.Stderr) // behind the ^C of the terminal
 	}
-	if len(done) == 0 {
-		done = []string{"nothing"}
-	}
-	t.sayf("done: %s", strings.Join(done, ", "))
-	t.sayf("not done: %s", strings.Join(h.NotDone, ", "))
+	t.sayDone(h.Done, h.NotDone)
 	t.say(p.Serving(ctx))
 	plan := &p.Journal.Plan
 	again := "etcdops proxy promote --data-dir " + plan.DataDir

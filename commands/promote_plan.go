@@ -3,6 +3,7 @@ package commands
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"etcdops/discover"
@@ -41,9 +42,16 @@ func (t *promoteTalk) showPlan() {
 	for _, row := range rows {
 		fmt.Fprintf(t.env.Stderr, "%s %s\n", t.env.Err.Strong.Sprintf("%-8s", row[0]), row[1])
 	}
+	if plan.Service.Binary.Knows("enable-v2") && !slices.ContainsFunc(append(plan.Service.Variables.Environ(), plan.Service.Flags...), isEnableV2) {
+		t.say("note: clients of the v2 API need -- --enable-v2: without it the new member does not speak it")
+	}
 	if len(plan.Dropped) > 0 {
 		t.sayf("note: this etcd does not know, and will not get: %s", strings.Join(plan.Dropped, ", "))
 	}
+}
+
+func isEnableV2(setting string) bool {
+	return strings.HasPrefix(setting, "ETCD_ENABLE_V2=") || strings.HasPrefix(strings.TrimLeft(setting, "-"), "enable-v2")
 }
 
 // showMembers shows the table of members, as proxy members does, where one

@@ -104,6 +104,9 @@ func resumePromotion(ctx context.Context, env *Env, opts *promoteOptions, journa
 			Hint: "go on with it: etcdops proxy promote --continue --data-dir " + plan.DataDir + "; or undo it with --abort",
 		}
 	}
+	if err := opts.checkSame(plan); err != nil {
+		return err
+	}
 	if !sameFolder(plan.DataDir, opts.Request.DataDir) {
 		return &Failure{
 			Code: ExitRefused, Message: fmt.Sprintf("the journal in %s is that of a promotion in %s", opts.Request.DataDir, plan.DataDir),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -75,6 +76,12 @@ func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 	err := client.Get(ctx, "/v1/status", nil, &status)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		if logs, _ := filepath.Glob(filepath.Join(opts.Request.DataDir, "member", "wal", "*.wal")); len(logs) > 0 {
+			return nil, &Failure{
+				Code: ExitRefused, Message: opts.Request.DataDir + " is the data directory of a member already",
+				Hint: "name the data directory of the proxy that is to become one; the members: etcdops proxy members --endpoints URL",
+			}
+		}
 		return nil, &Failure{
 			Code: ExitRefused, Message: "no proxy of ours runs in " + opts.Request.DataDir,
 			Hint: "start it with etcdops proxy start, or name another --data-dir; for a native etcd proxy add --pid N",

@@ -54,7 +54,7 @@ func (c *Candidate) checkMember(found *refusals, m discover.MemberStatus) {
 			"%s was added and has never started", who)
 	}
 	if m.Status != discover.MemberUnstarted && m.Name == c.Name {
-		found.add("name-taken", "choose another name, or take the old member out: etcdctl member remove "+m.ID,
+		found.add("name-taken", nameHint(m),
 			"%s has the name already", who)
 	}
 	switch {
@@ -169,4 +169,12 @@ func sortedKeys[K uint64 | string, V any](all map[K]V) []K {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// nameHint names the removal of a member only where that can be what is meant.
+func nameHint(m discover.MemberStatus) string {
+	if m.Status == discover.MemberHealthy {
+		return "choose another name: that member is healthy"
+	}
+	return "choose another name, or take the old member out: etcdctl member remove " + m.ID
 }

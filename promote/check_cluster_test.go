@@ -50,7 +50,7 @@ func TestCheckCluster(t *testing.T) {
 			"name taken", 0,
 			func(c *Candidate, _ *[]discover.MemberStatus) { c.Name = "m3" },
 			[]string{"name-taken"},
-			"member m3 (0000000000000003)", "etcdctl member remove 0000000000000003",
+			"member m3 (0000000000000003)", "choose another name: that member is healthy",
 		},
 		{
 			"named as unstarted ones are shown", 0,

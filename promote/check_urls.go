@@ -180,6 +180,9 @@ func takenHint(m discover.MemberStatus) string {
 	if m.Status == discover.MemberUnstarted && m.Role != discover.RoleLearner {
 		return "it was added as a voter: add --voter to go on with it, or take it out: etcdctl member remove " + m.ID
 	}
+	if m.Status == discover.MemberHealthy {
+		return "give this host's own address: that member is healthy"
+	}
 	return "give this host's own address, or take the old member out: etcdctl member remove " + m.ID
 }
 

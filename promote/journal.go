@@ -150,6 +150,18 @@ func (j *Journal) Variables() Variables {
 	return j.Plan.variables(j.Facts.InitialCluster)
 }
 
+// Steps are those of the plan that are done, and those that are not.
+func (j *Journal) Steps() (done, notDone []string) {
+	for _, s := range j.Plan.Steps {
+		if j.has(s, eventDone) {
+			done = append(done, s)
+		} else {
+			notDone = append(notDone, s)
+		}
+	}
+	return done, notDone
+}
+
 // Last names the last entry, "" where nothing was begun.
 func (j *Journal) Last() string {
 	if len(j.entries) == 0 {

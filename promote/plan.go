@@ -287,7 +287,7 @@ var ours = map[string]bool{
 	"initial-cluster": true, "initial-cluster-state": true, "initial-cluster-token": true, "initial-advertise-peer-urls": true,
 	"listen-client-urls": true, "listen-peer-urls": true, "advertise-client-urls": true,
 	"socket-reuse-port": true, "socket-reuse-address": true, "force-new-cluster": true,
-	"drain-timeout": true, "log-format": true, "enable-v2": true,
+	"drain-timeout": true, "log-format": true,
 }
 
 func variableName(flag string) string {

@@ -249,6 +249,10 @@ func (p *Promotion) known(step string) *Facts {
 // failed decides what becomes of a promotion whose step failed. What would
 // block the next member, or can never come to an end, is undone.
 func (p *Promotion) failed(ctx context.Context, step string, err error) error {
+	var unknownOutcome *UnknownOutcomeError
+	if ctx.Err() != nil && !errors.As(err, &unknownOutcome) {
+		err = context.Cause(ctx) // what was cut in the midst says nothing about the cluster
+	}
 	if ctx.Err() != nil || !hopeless(step, err) {
 		return p.halfway(step, err)
 	}
@@ -304,13 +308,7 @@ func hopeless(step string, err error) bool {
 
 func (p *Promotion) halfway(step string, err error) error {
 	h := &HalfwayError{Step: step, Err: err}
-	for _, s := range p.Journal.Plan.Steps {
-		if p.Journal.has(s, eventDone) {
-			h.Done = append(h.Done, s)
-		} else {
-			h.NotDone = append(h.NotDone, s)
-		}
-	}
+	h.Done, h.NotDone = p.Journal.Steps()
 	_ = p.Journal.Close()
 	return h
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -270,7 +271,10 @@ func (p *Promotion) restoreProxy(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("start the proxy again: %w", err)
 		}
-		p.say("started the proxy again, process %d", process.PID)
+		p.say("started the proxy again, process %d, log %s.proxy.log", process.PID, p.Journal.Plan.DataDir)
+	}
+	if proxy.Native {
+		return awaitListening(ctx, proxy.Listeners)
 	}
 	return p.releaseAgain(ctx)
 }
@@ -278,9 +282,6 @@ func (p *Promotion) restoreProxy(ctx context.Context) error {
 // releaseAgain releases a proxy that has just been started: it found the
 // promotion unfinished and holds itself.
 func (p *Promotion) releaseAgain(ctx context.Context) error {
-	if p.Journal.Plan.Proxy.Native {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, proxyPatience)
 	defer cancel()
 	ticker := time.NewTicker(askInterval)
@@ -299,6 +300,33 @@ func (p *Promotion) releaseAgain(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// awaitListening waits until somebody listens on each TCP client URL.
+func awaitListening(ctx context.Context, listeners []Listener) error {
+	ctx, cancel := context.WithTimeout(ctx, proxyPatience)
+	defer cancel()
+	ticker := time.NewTicker(askInterval)
+	defer ticker.Stop()
+	for _, l := range listeners {
+		e, err := parseEndpoint(l.URL)
+		if err != nil || e.unix() {
+			continue
+		}
+		for {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", e.address())
+			if err == nil {
+				_ = conn.Close()
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("the proxy was started again, but does not listen on %s: %w", l.URL, err)
+			case <-ticker.C:
+			}
+		}
+	}
+	return nil
 }
 
 // askInterval is the time between two looks at a process that comes up.
