@@ -300,7 +300,6 @@ func TestFindAfterTheBinaryWasReplaced(t *testing.T) {
 // and moves a link, as alternatives do.
 func TestFindAfterTheLinkWasMoved(t *testing.T) {
 	s := sleeper(t.TempDir())
-	endAll(t, s)
 	program, err := os.ReadFile(s.Binary.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -320,6 +319,11 @@ func TestFindAfterTheLinkWasMoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if _, err := p.Stop(context.WithoutCancel(t.Context()), time.Second); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := errors.Join(os.Remove(link), os.Symlink(newer, link)); err != nil {
 		t.Fatal(err)
 	}
