@@ -59,6 +59,16 @@ func endAll(t *testing.T, s Service) {
 	})
 }
 
+// endProcess ends a process with the test that has started it.
+func endProcess(t *testing.T, p Process) {
+	t.Helper()
+	t.Cleanup(func() {
+		if _, err := p.Stop(context.WithoutCancel(t.Context()), time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // runningOf lists all processes of a service.
 func runningOf(t *testing.T, s Service) []Process {
 	t.Helper()
@@ -266,7 +276,6 @@ func TestFindIsNotMisled(t *testing.T) {
 // TestFindAfterTheBinaryWasReplaced is an update of the package while etcd runs.
 func TestFindAfterTheBinaryWasReplaced(t *testing.T) {
 	s := sleeper(t.TempDir())
-	endAll(t, s)
 	program, err := os.ReadFile(s.Binary.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -284,6 +293,7 @@ func TestFindAfterTheBinaryWasReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	endProcess(t, p)
 	// As dpkg and rpm do it: a new file is renamed over the old one.
 	if err := os.WriteFile(path+".new", program, 0o755); err != nil {
 		t.Fatal(err)
@@ -319,11 +329,7 @@ func TestFindAfterTheLinkWasMoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if _, err := p.Stop(context.WithoutCancel(t.Context()), time.Second); err != nil {
-			t.Error(err)
-		}
-	})
+	endProcess(t, p)
 	if err := errors.Join(os.Remove(link), os.Symlink(newer, link)); err != nil {
 		t.Fatal(err)
 	}
