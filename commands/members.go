@@ -145,12 +145,7 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 	running := proxy.Registered(ctx, env.runDirs())
 	switch {
 	case len(running) > 1:
-		var dirs []string
-		for _, r := range running {
-			dirs = append(dirs, fmt.Sprintf("%s (process %d)", r.DataDir, r.PID))
-		}
-		return nil, usageError("say which one, for instance: etcdops proxy members --data-dir "+running[0].DataDir,
-			"%d proxies run here: %s", len(running), strings.Join(dirs, ", "))
+		return nil, severalRun(running, "etcdops proxy members")
 	case len(running) == 1 && running[0].Forbidden:
 		fmt.Fprintf(env.Stderr, "note: the proxy's control socket is not open to this user, asking its client port %s\n",
 			strings.Join(running[0].ListenClientURLs, ","))
@@ -159,6 +154,16 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		return membersByControl(ctx, running[0].Control, user, password)
 	}
 	return membersBySources(ctx, opts, user, password)
+}
+
+// severalRun asks which of the proxies is meant by a command.
+func severalRun(running []proxy.Registration, command string) error {
+	var dirs []string
+	for _, r := range running {
+		dirs = append(dirs, fmt.Sprintf("%s (process %d)", r.DataDir, r.PID))
+	}
+	return usageError("say which one, for instance: "+command+" --data-dir "+running[0].DataDir,
+		"%d proxies run here: %s", len(running), strings.Join(dirs, ", "))
 }
 
 // checkMemory refuses a data directory, named without a source, in which no proxy

@@ -275,9 +275,5 @@ func (o *promoteOptions) findDataDir(ctx context.Context, env *Env) error {
 		o.Request.DataDir = running[0].DataDir
 		return nil
 	}
-	var dirs []string
-	for _, r := range running {
-		dirs = append(dirs, fmt.Sprintf("%s (process %d)", r.DataDir, r.PID))
-	}
-	return usageError("say which one, for instance: --data-dir "+running[0].DataDir, "%d proxies run here: %s", len(running), strings.Join(dirs, ", "))
+	return severalRun(running, strings.TrimSpace("etcdops proxy promote "+o.Request.Name))
 }

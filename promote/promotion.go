@@ -85,18 +85,16 @@ type Promotion struct {
 
 // Result is what a promotion has led to.
 type Result struct {
-	Name      string      `json:"name"`
-	MemberID  string      `json:"member_id"` // 16 hex digits
-	ClusterID string      `json:"cluster_id"`
-	HandOver  bool        `json:"hand_over"`
-	Drained   Drained     `json:"drained"`
-	DarkMs    int64       `json:"dark_ms"` // how long the client ports had no listener; 0 with hand-over
-	TookMs    int64       `json:"took_ms"`
-	LogPath   string      `json:"log,omitempty"`
-	Unit      string      `json:"unit,omitempty"`
-	Variables Variables   `json:"-"`
-	Stopped   string      `json:"stopped_after,omitempty"` // the step, where it was asked to stop there
-	Quorum    []QuorumRow `json:"-"`
+	Name      string  `json:"name"`
+	MemberID  string  `json:"member_id"` // 16 hex digits
+	ClusterID string  `json:"cluster_id"`
+	HandOver  bool    `json:"hand_over"`
+	Drained   Drained `json:"drained"`
+	DarkMs    int64   `json:"dark_ms"` // how long the client ports had no listener; 0 with hand-over
+	TookMs    int64   `json:"took_ms"`
+	LogPath   string  `json:"log,omitempty"`
+	Unit      string  `json:"unit,omitempty"`
+	Stopped   string  `json:"stopped_after,omitempty"` // the step, where it was asked to stop there
 }
 
 // HalfwayError says that a promotion stopped between its first and its last
@@ -318,8 +316,7 @@ func (p *Promotion) result(stopped string) *Result {
 	r := &Result{
 		Name: plan.Name, MemberID: facts.MemberID, ClusterID: plan.ClusterID, HandOver: plan.HandOver,
 		DarkMs: p.darkFor.Milliseconds(), TookMs: time.Since(p.took).Milliseconds(),
-		Variables: plan.variables(facts.InitialCluster), Stopped: stopped,
-		Quorum: QuorumTable(plan.Members, plan.Voter),
+		Stopped: stopped,
 	}
 	if facts.Drained != nil {
 		r.Drained = *facts.Drained
