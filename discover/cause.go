@@ -92,6 +92,8 @@ func protocolCause(err error) string {
 		return "cancelled"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection closed without an answer"
+	case strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return "it does not speak TLS: is its URL http?"
 	case strings.Contains(err.Error(), "malformed HTTP"):
 		return "it does not speak HTTP/1.1: is its URL https?"
 	}

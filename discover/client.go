@@ -82,7 +82,11 @@ func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Confi
 func (i *Inspector) version(ctx context.Context, to target) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, i.timeout()*2/3)
 	defer cancel()
-	d := dialer{tls: i.TLS, timeout: i.dialTimeout()}
+	return askVersion(ctx, dialer{tls: i.TLS, timeout: i.dialTimeout()}, to)
+}
+
+// askVersion asks for /version, and by that whether an etcd is there at all.
+func askVersion(ctx context.Context, d dialer, to target) (string, error) {
 	answer, err := d.get(ctx, to, "/version", versionLimit)
 	if err != nil {
 		return "", err

@@ -29,17 +29,31 @@ type clusterFile struct {
 	ClusterID string    `json:"cluster_id,omitempty"` // 16 hex digits
 	Flags     *string   `json:"flags,omitempty"`      // nil: etcd's own proxy wrote it
 	Written   time.Time `json:"written,omitzero"`
+
+	// ServerName is the name that the peers' certificates must have, where that
+	// is not the host of each URL.
+	ServerName string `json:"server_name,omitempty"`
+}
+
+// FileReport is what a cluster file says about itself.
+type FileReport struct {
+	Path       string     `json:"path"`
+	Written    *time.Time `json:"written,omitempty"`     // nil: it does not say
+	AgeSeconds *int64     `json:"age_seconds,omitempty"` // since then
+	Flags      *string    `json:"flags,omitempty"`       // it was written for; nil: etcd's own proxy wrote it, or it can't be read
+	ClusterID  string     `json:"cluster_id"`            // 16 hex digits; "" if it does not say
 }
 
 // memory is the cluster file as it was found.
 type memory struct {
-	path      string // "" = no data directory is set
-	found     bool
-	peerURLs  []string
-	clusterID uint64 // 0 = unknown
-	flags     *string
-	written   time.Time
-	err       error // why it cannot be used
+	path       string // "" = no data directory is set
+	found      bool
+	peerURLs   []string
+	serverName string
+	clusterID  uint64 // 0 = unknown
+	flags      *string
+	written    time.Time
+	err        error // why it cannot be used
 }
 
 func (m memory) writtenFor(flags string) bool {
@@ -52,6 +66,19 @@ func (m memory) age(now time.Time) string {
 		return ""
 	}
 	return now.Sub(m.written).Round(time.Second).String()
+}
+
+// report is what the file says about itself.
+func (m memory) report(now time.Time) *FileReport {
+	report := &FileReport{Path: m.path, Flags: m.flags}
+	if m.clusterID != 0 {
+		report.ClusterID = hexID(m.clusterID)
+	}
+	if !m.written.IsZero() {
+		age := int64(now.Sub(m.written) / time.Second)
+		report.Written, report.AgeSeconds = &m.written, &age
+	}
+	return report
 }
 
 // clusterFilePath is the cluster file of a data directory, "" for none.
@@ -81,7 +108,7 @@ func readMemory(path string) memory {
 		m.err = err
 		return m
 	}
-	m.peerURLs, m.flags, m.written = file.PeerURLs, file.Flags, file.Written
+	m.peerURLs, m.flags, m.written, m.serverName = file.PeerURLs, file.Flags, file.Written, file.ServerName
 	if file.ClusterID != "" {
 		// decodeClusterFile has made sure that it is an ID.
 		m.clusterID, _ = strconv.ParseUint(file.ClusterID, 16, 64)

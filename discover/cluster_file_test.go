@@ -211,8 +211,8 @@ func TestBadClusterFiles(t *testing.T) {
 				!strings.Contains(file.Reason, test.reason) || !strings.Contains(file.Reason, "remove or repair") {
 				t.Errorf("got %+v, want failed with %q and the way out", file, test.reason)
 			}
-			if resolution.Sources[1].State != SourceUsed {
-				t.Errorf("got %+v, want it used", resolution.Sources[1])
+			if got := fates(resolution.Sources); got != "cluster file=failed initial-cluster=used default=not used" {
+				t.Errorf("got %s", got)
 			}
 		})
 	}

@@ -48,6 +48,8 @@ func (w *clusterFileWriter) remember(m Membership, flags string) error {
 		ClusterID: hexID(m.ClusterID),
 		Flags:     &flags,
 		Written:   m.At.UTC().Truncate(time.Second),
+
+		ServerName: m.serverName,
 	}
 	last := readMemory(clusterFilePath(w.dataDir))
 	if last.found && last.err == nil && last.says(next, m.ClusterID) {
@@ -64,7 +66,7 @@ func (w *clusterFileWriter) remember(m Membership, flags string) error {
 }
 
 func (m memory) says(next clusterFile, clusterID uint64) bool {
-	return slices.Equal(m.peerURLs, next.PeerURLs) && m.clusterID == clusterID && m.writtenFor(*next.Flags)
+	return slices.Equal(m.peerURLs, next.PeerURLs) && m.clusterID == clusterID && m.writtenFor(*next.Flags) && m.serverName == next.ServerName
 }
 
 // writeClusterFile writes to a temporary name in the same folder and renames,

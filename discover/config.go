@@ -9,6 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -27,6 +30,25 @@ var ErrNoCluster = errors.New("no cluster found")
 // Config says where to look for the cluster. The zero value asks etcd's
 // default peers.
 type Config struct {
+	// DiscoveryURL is etcd's --discovery, a v2 discovery URL, and DiscoveryProxy
+	// the HTTP proxy towards it. Empty means that it is not set.
+	DiscoveryURL, DiscoveryProxy string
+
+	// DiscoveryToken and DiscoveryEndpoints are etcd's flags of v3 discovery,
+	// DiscoveryClient how the endpoints are asked. An empty token means that it
+	// is not set.
+	DiscoveryToken     string
+	DiscoveryEndpoints []string
+	DiscoveryClient    DiscoveryClient
+
+	// DiscoveryTLS is how discovery services of both kinds are asked. If nil, the
+	// system's roots are trusted, and endpoints without a scheme are plain.
+	DiscoveryTLS *tls.Config
+
+	// SRVDomain and SRVName are etcd's --discovery-srv and --discovery-srv-name.
+	// An empty domain means that it is not set.
+	SRVDomain, SRVName string
+
 	// InitialCluster is etcd's --initial-cluster, "name=peerURL,…". Empty means
 	// that this source is not set.
 	InitialCluster string
@@ -55,6 +77,28 @@ type Config struct {
 	// bound of the head start that a peer has over the next one. 0 means none.
 	DialTimeout time.Duration
 
+	// Strict means that after a set source that failed no other one is tried.
+	Strict bool
+
+	// SourceTimeout bounds contacting one source, and then asking its peers.
+	// 0 means 10 s.
+	SourceTimeout time.Duration
+
+	// BootstrapWait bounds the wait for a cluster that has not bootstrapped yet.
+	// 0 means for ever, below 0 not at all.
+	BootstrapWait time.Duration
+
+	// Waiting hears how far a bootstrap has come, while it is waited for. If nil,
+	// nobody does.
+	Waiting func(*WaitingError)
+
+	// AskAll asks also the other peers of a source after one has given the
+	// list that is used. It is for showing.
+	AskAll bool
+
+	// Resolver asks the DNS. If nil, it is net.DefaultResolver.
+	Resolver *net.Resolver
+
 	// Logger hears about sources and peers, mostly at debug level. If nil,
 	// nothing is logged.
 	Logger *slog.Logger
@@ -72,6 +116,50 @@ func (c Config) memory() memory {
 		}
 	}
 	return readMemory(clusterFilePath(c.DataDir))
+}
+
+// canonicalFlags is what the cluster file remembers of the source flags: equal
+// for settings that mean the same peers, whatever their order and spacing, and
+// without secrets. initialCluster are the peer URLs of that flag.
+func (c Config) canonicalFlags(initialCluster []string) string {
+	var flags []string
+	if u, err := ParseDiscoveryURL(c.DiscoveryURL); err == nil {
+		u.User = nil
+		flags = append(flags, "discovery="+u.String())
+	}
+	if c.DiscoveryToken != "" {
+		flags = append(flags, "discovery-token="+c.DiscoveryToken,
+			"discovery-endpoints="+strings.Join(slices.Sorted(slices.Values(c.DiscoveryEndpoints)), ","))
+	}
+	if c.SRVDomain != "" {
+		flags = append(flags, "discovery-srv="+strings.ToLower(strings.TrimSuffix(c.SRVDomain, ".")))
+		if c.SRVName != "" {
+			flags = append(flags, "discovery-srv-name="+strings.ToLower(c.SRVName))
+		}
+	}
+	if len(initialCluster) > 0 {
+		flags = append(flags, "initial-cluster="+strings.Join(slices.Sorted(slices.Values(initialCluster)), ","))
+	}
+	if len(flags) == 0 {
+		return "default"
+	}
+	return strings.Join(flags, " ")
+}
+
+// defaultSourceTimeout bounds contacting a source, and then asking its peers.
+const defaultSourceTimeout = 10 * time.Second
+
+func (c Config) sourceTimeout() time.Duration {
+	if c.SourceTimeout == 0 {
+		return defaultSourceTimeout
+	}
+	return c.SourceTimeout
+}
+
+func (c Config) waiting(w *WaitingError) {
+	if c.Waiting != nil {
+		c.Waiting(w)
+	}
 }
 
 func (c Config) logger() *slog.Logger {

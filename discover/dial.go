@@ -53,6 +53,9 @@ func parseTarget(raw string) (target, error) {
 type dialer struct {
 	tls     *tls.Config
 	timeout time.Duration // of the TCP and TLS connect together; 0 = none
+
+	serverName string        // that certificates must have; "" = the host
+	resolver   *net.Resolver // nil: net.DefaultResolver
 }
 
 // connectError says that there was no connection, so that nothing was asked.
@@ -78,7 +81,7 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, d.timeout)
 		defer cancel()
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, to.network, to.address)
+	conn, err := (&net.Dialer{Resolver: d.resolver}).DialContext(ctx, to.network, to.address)
 	if err != nil {
 		return nil, d.failed(err, "connection", start)
 	}
@@ -89,7 +92,10 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 	if d.tls != nil {
 		config = d.tls.Clone()
 	}
-	if config.ServerName == "" {
+	switch {
+	case d.serverName != "":
+		config.ServerName = d.serverName
+	case config.ServerName == "":
 		config.ServerName = to.host
 	}
 	secured := tls.Client(conn, config)
@@ -114,6 +120,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	tls    *tls.ConnectionState // nil without TLS
 }
 
 // get asks once, over a connection of its own: redirects are not followed, and
@@ -152,7 +159,7 @@ func (d dialer) get(ctx context.Context, to target, path string, limit int64) (*
 	case int64(len(body)) > limit:
 		return nil, fmt.Errorf("answer is larger than %d bytes", limit)
 	}
-	return &reply{status: response.StatusCode, header: response.Header, body: body}, nil
+	return &reply{status: response.StatusCode, header: response.Header, body: body, tls: response.TLS}, nil
 }
 
 func requestURL(to target, path string) string {

@@ -46,7 +46,11 @@ func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 	s := newSearch(f.config, f.pin, f.pinnedBy)
 	s.known = f.last.Members
 	if len(f.last.Members) > 0 {
-		s.ask(ctx, f.nextPeers())
+		// A bootstrap is waited for at the start alone: later, members that were
+		// known may come back meanwhile.
+		s.config.BootstrapWait = -1
+		s.ask(ctx, f.nextPeers(), f.last.serverName)
+		s.serverName = f.last.serverName
 	}
 	if s.found == nil {
 		if err := s.resolve(ctx); err != nil {

@@ -31,7 +31,7 @@ func ParseInitialCluster(value string) ([]string, error) {
 		if entry == "" {
 			continue
 		}
-		peerURL, err := parseEntry(entry)
+		_, peerURL, err := parseEntry(entry)
 		if err != nil {
 			return nil, err
 		}
@@ -49,23 +49,24 @@ func ParseInitialCluster(value string) ([]string, error) {
 	return peerURLs, nil
 }
 
-func parseEntry(entry string) (string, error) {
+// parseEntry reads name=peerURL, without white space around it. An error is a
+// *BadClusterError.
+func parseEntry(entry string) (name, peerURL string, err error) {
 	name, rawURL, found := strings.Cut(entry, "=")
 	name, rawURL = strings.TrimSpace(name), strings.TrimSpace(rawURL)
 	const form = "write it as name=http://host:2380"
 	switch {
 	case !found:
-		return "", &BadClusterError{entry, `it has no "=" between a name and a peer URL`, form}
+		return "", "", &BadClusterError{entry, `it has no "=" between a name and a peer URL`, form}
 	case name == "":
-		return "", &BadClusterError{entry, `it has no name before the "="`, form}
+		return "", "", &BadClusterError{entry, `it has no name before the "="`, form}
 	case rawURL == "":
-		return "", &BadClusterError{entry, `it has no peer URL after the "="`, form}
+		return "", "", &BadClusterError{entry, `it has no peer URL after the "="`, form}
 	}
-	peerURL, err := parsePeerURL(rawURL)
-	if err != nil {
-		return "", &BadClusterError{entry, err.Error(), form}
+	if peerURL, err = parsePeerURL(rawURL); err != nil {
+		return "", "", &BadClusterError{entry, err.Error(), form}
 	}
-	return peerURL, nil
+	return name, peerURL, nil
 }
 
 // parsePeerURL accepts what etcd accepts as a peer URL (types.NewURLs), except
@@ -104,13 +105,3 @@ func parsePeerURL(raw string) (string, error) {
 }
 
 var errNoScheme = errors.New("its URL has no scheme: http:// or https:// is missing")
-
-// canonicalFlags is what the cluster file remembers of the source flags: equal
-// for settings that mean the same peers, whatever their order and spacing.
-func canonicalFlags(initialCluster []string) string {
-	if len(initialCluster) == 0 {
-		return "default"
-	}
-	sorted := slices.Sorted(slices.Values(initialCluster))
-	return "initial-cluster=" + strings.Join(sorted, ",")
-}

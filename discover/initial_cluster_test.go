@@ -88,12 +88,12 @@ func TestCanonicalFlagsIgnoreOrderAndSpacing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return canonicalFlags(peerURLs)
+		return Config{}.canonicalFlags(peerURLs)
 	}
 	if one, two := flags("a=http://a:1,b=http://b:1"), flags(" x=http://b:1, y=http://a:1"); one != two {
 		t.Errorf("%q and %q should be equal", one, two)
 	}
-	if flags("a=http://a:1") == canonicalFlags(nil) {
+	if flags("a=http://a:1") == (Config{}).canonicalFlags(nil) {
 		t.Error("a set source equals none")
 	}
 }

@@ -18,7 +18,7 @@ func (i *Inspector) List(ctx context.Context, endpoints []string) (clusterID uin
 	}
 	var failures []error
 	for _, endpoint := range endpoints {
-		clusterID, members, err = i.listFrom(ctx, i.endpointURL(endpoint))
+		clusterID, members, err = i.listFrom(ctx, endpointURL(endpoint, i.TLS != nil))
 		if err == nil {
 			return clusterID, members, nil
 		}
@@ -56,12 +56,13 @@ func (i *Inspector) listFrom(ctx context.Context, clientURL string) (uint64, []M
 	return list.Header.GetClusterId(), members, nil
 }
 
-func (i *Inspector) endpointURL(endpoint string) string {
+// endpointURL makes a URL of host:port.
+func endpointURL(endpoint string, secure bool) string {
 	endpoint = strings.TrimSpace(endpoint)
 	switch {
 	case strings.Contains(endpoint, "://"):
 		return endpoint
-	case i.TLS != nil:
+	case secure:
 		return "https://" + endpoint
 	}
 	return "http://" + endpoint

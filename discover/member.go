@@ -86,6 +86,10 @@ type Membership struct {
 	PeerURLs  []string  // where the members can be asked, each once
 	At        time.Time // when the answer came
 
+	// serverName is the name that the peers' certificates must have; "" for the
+	// host of each URL.
+	serverName string
+
 	// FileErr is why the cluster file could not be written after this answer;
 	// nil where it was, and where none is kept. The membership is good.
 	FileErr error

@@ -1,8 +1,12 @@
 package discover
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -36,6 +40,31 @@ type PeerAnswer struct {
 	Took      time.Duration `json:"-"`          // in JSON "took_ms", milliseconds
 	ClusterID string        `json:"cluster_id"` // 16 hex digits; "" without a good answer
 	Members   int           `json:"members"`    // how many its list has
+
+	// ServerName is the name that its certificate had to have; "" for the host of
+	// the URL.
+	ServerName string `json:"server_name"`
+
+	// Certificate is the one that it showed; nil without TLS.
+	Certificate *Certificate `json:"certificate,omitempty"`
+}
+
+// Certificate is what an operator asks about the one that a peer showed.
+type Certificate struct {
+	Subject  string    `json:"subject"`
+	Names    []string  `json:"names"` // DNS names and addresses that it is for
+	Issuer   string    `json:"issuer"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+func newCertificate(c *x509.Certificate) *Certificate {
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return &Certificate{
+		Subject: oneLine(c.Subject.String()), Names: nonNil(names), Issuer: oneLine(c.Issuer.String()), NotAfter: c.NotAfter,
+	}
 }
 
 // MarshalJSON writes Took as milliseconds.
@@ -58,6 +87,26 @@ type peerList struct {
 	members   []Member
 	err       error
 	took      time.Duration
+
+	certificate *Certificate
+}
+
+// wrongName tells that the certificate is for other names than it had to be.
+func (l *peerList) wrongName() bool {
+	var hostname x509.HostnameError
+	return errors.As(l.err, &hostname)
+}
+
+// sameMembers tells whether both lists say the same, whatever their order.
+func (l *peerList) sameMembers(other *peerList) bool {
+	return slices.EqualFunc(byID(l.members), byID(other.members), func(a, b Member) bool {
+		return a.ID == b.ID && a.Name == b.Name && a.IsLearner == b.IsLearner &&
+			slices.Equal(a.PeerURLs, b.PeerURLs) && slices.Equal(a.ClientURLs, b.ClientURLs)
+	})
+}
+
+func byID(members []Member) []Member {
+	return slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
 // isBehind tells whether the list is that of a member which still reads the
@@ -87,26 +136,35 @@ func (l *peerList) isBehind(known []Member) bool {
 func askPeer(ctx context.Context, d dialer, peerURL string) peerList {
 	start := time.Now()
 	list := peerList{peerURL: peerURL}
-	list.clusterID, list.members, list.err = fetchMembers(ctx, d, peerURL)
+	list.err = list.fetch(ctx, d)
 	list.took = time.Since(start)
 	return list
 }
 
-func fetchMembers(ctx context.Context, d dialer, peerURL string) (uint64, []Member, error) {
+func (l *peerList) fetch(ctx context.Context, d dialer) error {
 	ctx, cancel := context.WithTimeout(ctx, membersTimeout)
 	defer cancel()
-	to, err := parseTarget(peerURL)
+	to, err := parseTarget(l.peerURL)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
 	answer, err := d.get(ctx, to, "/members", membersLimit)
-	if err != nil {
-		return 0, nil, err
+	var unverified *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0:
+		l.certificate = newCertificate(unverified.UnverifiedCertificates[0])
+		return err
+	case err != nil:
+		return err
+	}
+	if answer.tls != nil && len(answer.tls.PeerCertificates) > 0 {
+		l.certificate = newCertificate(answer.tls.PeerCertificates[0])
 	}
 	if answer.status != http.StatusOK {
-		return 0, nil, fmt.Errorf("answer has status %d%s", answer.status, statusHint(answer))
+		return fmt.Errorf("answer has status %d%s", answer.status, statusHint(answer))
 	}
-	return decodeMembers(answer.header, answer.body)
+	l.clusterID, l.members, err = decodeMembers(answer.header, answer.body)
+	return err
 }
 
 func statusHint(answer *reply) string {
@@ -126,11 +184,17 @@ func speaksTLS(answer *reply) bool {
 	return answer.status == http.StatusBadRequest && strings.Contains(string(answer.body), "HTTPS server")
 }
 
+// othersTimeout is how long the other peers may still answer after one has given the
+// list that is used.
+const othersTimeout = 3 * time.Second
+
 // firstGood asks the peers, each with a head start over the next, until take
-// accepts a list. Then it cancels the peers that are still busy and waits for
-// them to let go. Every peer that was asked is given to take, from this
-// goroutine; what comes after the end is ignored but for its error.
-func firstGood(ctx context.Context, d dialer, peerURLs []string, take func(peerList) (good bool)) {
+// says that there is a good list; with all, the other peers are then asked at
+// once, and have othersTimeout. At the end it cancels the peers that are still
+// busy and waits for them to let go. Every peer that was asked is given to
+// take, from this goroutine; what comes after the end is ignored but for its
+// error.
+func firstGood(ctx context.Context, d dialer, peerURLs []string, all bool, take func(peerList) (good bool)) {
 	askCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lead := headStart
@@ -139,11 +203,14 @@ func firstGood(ctx context.Context, d dialer, peerURLs []string, take func(peerL
 	}
 	turn := time.NewTimer(0)
 	defer turn.Stop()
+	var limit <-chan time.Time // of the other peers; nil until one was good
 	lists := make(chan peerList, len(peerURLs))
-	asked, busy, found := 0, 0, false
-	for !found && ctx.Err() == nil && (asked < len(peerURLs) || busy > 0) {
+	asked, busy, found, over := 0, 0, false, false
+	for !over && ctx.Err() == nil && (asked < len(peerURLs) || busy > 0) {
 		select {
 		case <-ctx.Done():
+		case <-limit:
+			over = true
 		case <-turn.C:
 			if asked < len(peerURLs) {
 				peerURL := peerURLs[asked]
@@ -154,7 +221,10 @@ func firstGood(ctx context.Context, d dialer, peerURLs []string, take func(peerL
 			}
 		case list := <-lists:
 			busy--
-			found = take(list)
+			if good := take(list); good && !found {
+				found, over, lead = true, !all, 0
+				limit = time.After(othersTimeout)
+			}
 			turn.Reset(0)
 		}
 	}

@@ -47,11 +47,13 @@ func New(config Config) *Resolver {
 // Resolve tries the sources by precedence and asks their peers. The Resolution
 // is complete also beside an error. The error wraps ErrNoCluster if no source
 // led to a cluster, with a *WrongClusterError if all that answered belong to
-// another one; it is a *BadClusterError if --initial-cluster cannot be used.
+// another one, and a *WaitingError if the cluster of a source has not
+// bootstrapped in time; it is a *BadClusterError if --initial-cluster cannot be
+// used.
 func (r *Resolver) Resolve(ctx context.Context) (*Resolution, error) {
 	s := newSearch(r.config, r.config.ClusterID, pinnedByConfig)
 	err := s.resolve(ctx)
-	resolution := &Resolution{Sources: s.sources, Peers: s.peers}
+	resolution := &Resolution{Sources: s.sources, Peers: s.peers, Clients: s.strangersClients()}
 	if err != nil {
 		return resolution, err
 	}
@@ -59,8 +61,25 @@ func (r *Resolver) Resolve(ctx context.Context) (*Resolution, error) {
 	resolution.ClusterID = hexID(m.ClusterID)
 	resolution.Members = m.Members
 	resolution.PeerURLs = m.PeerURLs
-	resolution.Clients = clientURLs(m.Members)
+	resolution.Clients = append(clientURLs(m.Members), resolution.Clients...)
 	return resolution, nil
+}
+
+// strangersClients are the client URLs of other clusters' members that answered.
+// They get no request.
+func (s *search) strangersClients() []ClientURL {
+	var all []ClientURL
+	seen := map[string]bool{}
+	for _, list := range s.strangers {
+		for _, c := range clientURLs(list.members) {
+			c.Used, c.Why = false, "it belongs to another cluster, "+hexID(list.clusterID)
+			if !seen[c.MemberID+c.URL] {
+				seen[c.MemberID+c.URL] = true
+				all = append(all, c)
+			}
+		}
+	}
+	return all
 }
 
 // What pinned the cluster where no file did, for messages.

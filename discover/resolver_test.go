@@ -152,6 +152,9 @@ func replaceDefaults(t *testing.T, peerURLs ...string) {
 func fates(sources []Source) string {
 	var all []string
 	for _, source := range sources {
+		if strings.HasPrefix(source.Name, "discovery") && source.State == SourceNotSet {
+			continue // most tests set none of them
+		}
 		all = append(all, source.Name+"="+source.State)
 	}
 	return strings.Join(all, " ")

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -21,18 +22,25 @@ type search struct {
 	memory  memory
 	sources []Source
 
-	peers   []PeerAnswer
-	index   map[string]int // peer URL → its place in peers
-	refused uint64         // another cluster that answered
-	found   *peerList      // the list that was used
-	at      time.Time      // when found came
+	peers      []PeerAnswer
+	index      map[peerKey]int // its place in peers
+	refused    uint64          // another cluster that answered
+	strangers  []peerList      // the lists of other clusters
+	found      *peerList       // the list that was used
+	at         time.Time       // when found came
+	serverName string          // by which the peers of the source used were verified
+	waitsFor   *WaitingError   // the bootstrap that a source waits for
 }
+
+// peerKey tells peers apart: the same URL verified by another name is another
+// question.
+type peerKey struct{ url, serverName string }
 
 func newSearch(config Config, pin uint64, pinnedBy string) *search {
 	return &search{
 		config: config, log: config.logger(),
 		pin: pin, pinnedBy: pinnedBy,
-		index: map[string]int{},
+		index: map[peerKey]int{},
 	}
 }
 
@@ -42,18 +50,18 @@ func (s *search) resolve(ctx context.Context) error {
 	if err := s.plan(); err != nil {
 		return err
 	}
-	used := ""
+	over, last := false, ""
 	for i := range s.sources {
 		source := &s.sources[i]
 		switch {
 		case source.State != "":
-		case s.found != nil || ctx.Err() != nil:
-			s.passOver(source, used)
+		case over || ctx.Err() != nil:
+			s.passOver(ctx, source, last)
 		default:
 			s.try(ctx, source)
-			if source.State == SourceUsed {
-				used = source.Name
-			}
+			last = source.Name
+			failed := source.State == SourceFailed && source.Name != SourceClusterFile && source.Name != SourceDefault
+			over = s.found != nil || s.waitsFor != nil || failed && s.config.Strict
 		}
 		s.log.Debug("source settled", "source", source.Name, "state", source.State, "reason", source.Reason)
 	}
@@ -61,52 +69,74 @@ func (s *search) resolve(ctx context.Context) error {
 }
 
 // ask asks the peers for the member list and keeps what each said.
-func (s *search) ask(ctx context.Context, peerURLs []string) {
+func (s *search) ask(ctx context.Context, peerURLs []string, serverName string) {
 	var fresh []string
 	for _, peerURL := range peerURLs {
-		if _, known := s.index[peerURL]; !known {
-			s.index[peerURL] = len(s.peers)
-			s.peers = append(s.peers, PeerAnswer{URL: peerURL, State: PeerNotAsked})
+		key := peerKey{peerURL, serverName}
+		if _, known := s.index[key]; !known {
+			s.index[key] = len(s.peers)
+			s.peers = append(s.peers, PeerAnswer{URL: peerURL, State: PeerNotAsked, ServerName: serverName})
 			fresh = append(fresh, peerURL)
 		}
 	}
-	d := dialer{tls: s.config.PeerTLS, timeout: s.config.DialTimeout}
-	firstGood(ctx, d, fresh, s.take)
+	d := dialer{tls: s.config.PeerTLS, timeout: s.config.DialTimeout, serverName: serverName, resolver: s.config.Resolver}
+	firstGood(ctx, d, fresh, s.config.AskAll, func(list peerList) bool {
+		s.take(&s.peers[s.index[peerKey{list.peerURL, serverName}]], list)
+		return s.found != nil
+	})
 	for _, peerURL := range fresh {
-		peer := &s.peers[s.index[peerURL]]
+		peer := &s.peers[s.index[peerKey{peerURL, serverName}]]
 		switch {
 		case peer.State != PeerNotAsked:
 		case s.found != nil:
 			peer.Reason = s.found.peerURL + " answered first"
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			peer.Reason = "the time of its source was over"
 		default:
 			peer.Reason = "cancelled"
 		}
 	}
 }
 
-// take keeps what one peer said, and tells whether it is the list to use.
-func (s *search) take(list peerList) bool {
-	peer := &s.peers[s.index[list.peerURL]]
-	peer.Took = list.took
-	switch {
-	case list.err != nil:
+// take keeps what one peer said; the first good list is the one to use.
+func (s *search) take(peer *PeerAnswer, list peerList) {
+	peer.Took, peer.Certificate = list.took, list.certificate
+	if list.err != nil {
 		peer.State, peer.Reason = PeerFailed, cause(list.err)
+		if wrongName := peer.ServerName != "" && list.wrongName(); wrongName {
+			peer.Reason += "; behind --discovery-srv it must be for the domain, or give --peer-trusted-ca-file"
+		}
+		s.log.Debug("peer asked", "peer_url", peer.URL, "state", peer.State, "reason", peer.Reason)
+		return
+	}
+	peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
+	switch {
 	case s.pin != 0 && list.clusterID != s.pin:
 		s.refused = list.clusterID
-		peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
+		s.strangers = append(s.strangers, list)
 		peer.State = PeerRefused
 		peer.Reason = fmt.Sprintf("it belongs to cluster %s, but cluster %s is pinned by %s",
 			hexID(list.clusterID), hexID(s.pin), s.pinnedBy)
+	case s.found != nil && list.clusterID != s.found.clusterID:
+		s.strangers = append(s.strangers, list)
+		peer.State = PeerRefused
+		peer.Reason = fmt.Sprintf("it belongs to cluster %s, and %s to cluster %s",
+			hexID(list.clusterID), s.found.peerURL, hexID(s.found.clusterID))
 	case len(s.known) > 0 && list.isBehind(s.known):
-		peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
 		peer.State, peer.Reason = PeerFailed, "it has joined and not caught up yet: its list is an old one"
+	case s.found != nil:
+		peer.State, peer.Reason = PeerAnswered, "its list is the same"
+		if !list.sameMembers(s.found) {
+			peer.Reason = "its list differs from that of " + s.found.peerURL
+		}
 	default:
-		peer.ClusterID, peer.Members = hexID(list.clusterID), len(list.members)
 		peer.State = PeerAnswered
 		s.found, s.at = &list, time.Now()
+		if s.config.AskAll {
+			peer.Reason = "its list is the one used"
+		}
 	}
 	s.log.Debug("peer asked", "peer_url", peer.URL, "state", peer.State, "reason", peer.Reason)
-	return s.found != nil
 }
 
 // outcome is nil if a member list was found.
@@ -116,6 +146,8 @@ func (s *search) outcome(ctx context.Context) error {
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ErrNoCluster, context.Cause(ctx))
+	case s.waitsFor != nil:
+		return fmt.Errorf("%w: %w", ErrNoCluster, s.waitsFor)
 	case s.refused != 0:
 		return fmt.Errorf("%w: %w", ErrNoCluster,
 			&WrongClusterError{Pinned: s.pin, Seen: s.refused, PinnedBy: s.pinnedBy})
@@ -159,5 +191,7 @@ func (s *search) membership() Membership {
 		Members:   s.found.members,
 		PeerURLs:  peerURLs,
 		At:        s.at,
+
+		serverName: s.serverName,
 	}
 }
