@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 		"forward":   func() { os.Exit(forwardMain(os.Args[1:])) },
 		"notified":  func() { os.Exit(notifiedMain(os.Args[1:])) },
 		"nobody":    func() { os.Exit(nobodyMain(os.Args[1:])) },
+		"dns":       func() { os.Exit(dnsMain(os.Args[1:])) },
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 	})
 }
@@ -52,6 +53,9 @@ const terminalVariable = "STDIN_IS_TERMINAL"
 func etcdopsMain() int {
 	env := commands.NewEnv(os.Stdin, os.Stdout, os.Stderr)
 	env.StdinTTY = env.StdinTTY || os.Getenv(terminalVariable) != ""
+	if address := os.Getenv(dnsVariable); address != "" {
+		useNameServer(address)
+	}
 	if after := os.Getenv(crashVariable); after != "" {
 		number := 0
 		env.Journaled = func(entry string) {

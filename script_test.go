@@ -21,7 +21,10 @@ import (
 // The commands that the scripts have besides testscript's own:
 //
 //	start NAME [VAR=VALUE...] CMD [ARG...]  runs CMD in the background, its output in $WORK/NAME.log; killed at the end
+//	crowd N NAME FIRST CMD [ARG...]         starts NAME1 to NAMEN at the same time; in the arguments %n is the number and %ip
+//	                                        the address: $IP<FIRST> for number 1, and so on
 //	again NAME [VAR=VALUE...]               starts once more what has ended, with the same arguments
+//	restart NAME...                         ends all of them by TERM, and starts them again at the same time
 //	pid NAME VAR                            puts its process id into $VAR
 //	signal NAME SIG                         sends INT, TERM, KILL, STOP or CONT to it
 //	signaletcd DIR SIG                      sends a signal to the etcd that the promotion under way in DIR has started
@@ -42,10 +45,12 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
-// notified, nobody, processes.
+// notified, nobody, dns, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
+	"crowd":      cmdCrowd,
 	"again":      cmdAgain,
+	"restart":    cmdRestart,
 	"pid":        cmdPID,
 	"signal":     cmdSignal,
 	"signaletcd": cmdSignalEtcd,
@@ -81,12 +86,15 @@ var ownNetwork = sync.OnceValue(func() int {
 	panic("no loopback network is free")
 })
 
+// addresses is how many loopback addresses a script has.
+const addresses = 12
+
 // setUpScript gives each script a loopback network of its own, so that its
 // ports are fixed and never collide, one port for all addresses, and a run
 // folder.
 func setUpScript(env *testscript.Env) error {
 	number := networks.Add(1)
-	for i := 1; i <= 9; i++ {
+	for i := 1; i <= addresses; i++ {
 		env.Setenv(fmt.Sprintf("IP%d", i), fmt.Sprintf("127.%d.%d.%d", ownNetwork(), number, i))
 	}
 	// For who listens on every address: a port that no other script of this run
@@ -191,6 +199,24 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	startProcess(ts, args[0], args[1:])
 }
 
+func cmdCrowd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: crowd N NAME FIRST CMD [ARG...]")
+	}
+	count, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	first, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	for n := range count {
+		fill := strings.NewReplacer("%n", strconv.Itoa(n+1), "%ip", ts.Getenv(fmt.Sprintf("IP%d", first+n)))
+		line := make([]string, 0, len(args)-3)
+		for _, word := range args[3:] {
+			line = append(line, fill.Replace(word))
+		}
+		startProcess(ts, fmt.Sprintf("%s%d", args[1], n+1), line)
+	}
+}
+
 func cmdAgain(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: again NAME [VAR=VALUE...]")
@@ -198,6 +224,22 @@ func cmdAgain(ts *testscript.TestScript, neg bool, args []string) {
 	old := scriptProcesses(ts).get(ts, args[0])
 	p := startProcess(ts, args[0], append(args[1:], old.line...))
 	p.ip, p.tls = old.ip, old.tls
+}
+
+func cmdRestart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: restart NAME...")
+	}
+	s := scriptProcesses(ts)
+	for _, name := range args {
+		ts.Check(s.get(ts, name).cmd.Process.Signal(syscall.SIGTERM))
+	}
+	for _, name := range args {
+		waitForEnd(ts, name)
+	}
+	for _, name := range args {
+		cmdAgain(ts, false, []string{name})
+	}
 }
 
 func startProcess(ts *testscript.TestScript, name string, line []string) *process {
@@ -280,13 +322,7 @@ func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: exited NAME CODE")
 	}
-	p := scriptProcesses(ts).get(ts, args[0])
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		log, _ := os.ReadFile(p.log)
-		ts.Fatalf("%s still runs after %v\n%s", args[0], patience, log)
-	}
+	p := waitForEnd(ts, args[0])
 	got := fmt.Sprint(p.cmd.ProcessState.ExitCode())
 	if got == "-1" {
 		got = "signal"
@@ -295,6 +331,17 @@ func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
 		log, _ := os.ReadFile(p.log)
 		ts.Fatalf("%s ended with %s, not %s\n%s", args[0], got, args[1], log)
 	}
+}
+
+func waitForEnd(ts *testscript.TestScript, name string) *process {
+	p := scriptProcesses(ts).get(ts, name)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		log, _ := os.ReadFile(p.log)
+		ts.Fatalf("%s still runs after %v\n%s", name, patience, log)
+	}
+	return p
 }
 
 func cmdPublicDir(ts *testscript.TestScript, neg bool, args []string) {

@@ -68,6 +68,7 @@ Examples:
 		},
 		Commands: []*cli.Command{
 			newProxyCommand(env),
+			newMemberCommand(env),
 			newDemoCommand(env),
 			newEtcdCommand(env),
 			newVersionCommand(env),

@@ -194,7 +194,9 @@ func (p *lineParser) flagsAt(level int) []cli.Flag {
 func (p *lineParser) unknownFlag(written, name string) error {
 	command := p.line.Name()
 	hint := ""
-	if owner := ownerBelow(p.current(), name); owner != "" {
+	if strings.HasPrefix(p.current().ArgsUsage, "-- ") {
+		hint = "write etcd's own flags behind --, as in: " + command + " -- --name m1"
+	} else if owner := ownerBelow(p.current(), name); owner != "" {
 		hint = fmt.Sprintf("%s belongs to %s %s: write it behind that", dashed(name), command, owner)
 	} else if slices.Contains(commandNames(p.current()), name) {
 		hint = fmt.Sprintf("did you mean %s %s?", command, name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -11,7 +12,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"etcdops/discover"
+	"etcdops/proxy"
 )
+
+// bootstrapWait is how long a command that shows something waits for a cluster
+// that has not bootstrapped yet. proxy start waits for ever.
+const bootstrapWait = 10 * time.Second
 
 type discoverOptions struct {
 	Settings *Settings
@@ -23,11 +29,14 @@ func newProxyDiscoverCommand(env *Env) *cli.Command {
 		Name:  "discover",
 		Usage: "show how the proxy would find its cluster, and why",
 		Description: `The flags are those of proxy start. Every source is shown in the order in which it
-is tried, then each peer that was asked, then the client URLs. Nothing is
-changed. It exits with 3 where no cluster is found.
+is tried, with what the DNS and the discovery service answered; then each peer that
+was asked, then the client URLs. Nothing is registered, written or changed. It exits
+with 3 where no cluster is found, and where one has not bootstrapped within 10 s.
 
 Examples:
   etcdops proxy discover --initial-cluster m1=http://127.0.0.1:2380
+  etcdops proxy discover --discovery-srv example.org
+  etcdops proxy discover --discovery-token T --discovery-endpoints http://127.0.0.1:2379
   etcdops proxy discover --data-dir /tmp/proxy.etcd -o json`,
 		Flags: append([]cli.Flag{outputFlag()}, settingFlags(proxySettings())...),
 		Action: action{Run: func(ctx context.Context, c *cli.Context) error {
@@ -51,6 +60,10 @@ func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error
 	if err := checkDataDir(s); err != nil {
 		return err
 	}
+	listen, err := parseListenURLs(s)
+	if err != nil {
+		return err
+	}
 	ids, err := loadIdentities(s, nil, nil)
 	if err != nil {
 		return err
@@ -59,52 +72,164 @@ func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error
 	if err != nil {
 		return err
 	}
-	resolution, err := discover.New(sourceConfig(s, ids, dial, nil)).Resolve(ctx)
+	config, err := sourceConfig(s, ids, dial, nil)
+	if err != nil {
+		return err
+	}
+	config.AskAll, config.BootstrapWait, config.Waiting = true, bootstrapWait, sayWaiting(env)
+	resolution, err := discover.New(config).Resolve(ctx)
 	if err != nil && !errors.Is(err, discover.ErrNoCluster) {
 		return err
 	}
+	leaveOutOwn(ctx, listen, resolution.Clients)
 	if printErr := env.printTables(opts.Output, resolutionTables(env, resolution), resolution); printErr != nil {
 		return printErr
 	}
-	if err != nil {
-		return fail(ExitNoCluster, err, "start a member that one of these peer URLs names, or correct --initial-cluster")
+	var waiting *discover.WaitingError
+	switch {
+	case errors.As(err, &waiting):
+		return fail(ExitNoCluster, err, "start the members that are missing; proxy start waits for them as long as it takes")
+	case err != nil:
+		return fail(ExitNoCluster, err, "mend the source that should work, or start a member that one of these peer URLs names")
 	}
 	return nil
 }
 
-// resolutionTables are the three parts of a resolution: sources, peers, client
-// URLs.
+// sayWaiting prints how far a bootstrap has come, each state once.
+func sayWaiting(env *Env) func(*discover.WaitingError) {
+	said := ""
+	return func(w *discover.WaitingError) {
+		if text := w.Error(); text != said {
+			said = text
+			fmt.Fprintf(env.Stderr, "note: %s\n", oneLine(text))
+		}
+	}
+}
+
+// leaveOutOwn marks the client URLs that lead back to the proxy itself.
+func leaveOutOwn(ctx context.Context, listen []url.URL, clients []discover.ClientURL) {
+	own := proxy.OwnURLs(ctx, listen)
+	for i := range clients {
+		if c := &clients[i]; c.Used && own(c.URL) {
+			c.Used, c.Why = false, "it is this proxy's own address"
+		}
+	}
+}
+
+// resolutionTables are the parts of a resolution, in the order in which one led
+// to the other.
 func resolutionTables(env *Env, r *discover.Resolution) []Table {
-	sources := Table{Name: "source", Header: []string{"SOURCE", "STATE", "PEER URLS", "TIME", "WHY"}}
-	for _, s := range r.Sources {
-		sources.Rows = append(sources.Rows, []string{
+	return []Table{
+		sourcesTable(env, r.Sources), fileTable(r.Sources), dnsTable(env, r.Sources), registryTable(r.Sources),
+		peersTable(env, r.Peers), clientsTable(r.Clients),
+	}
+}
+
+func sourcesTable(env *Env, sources []discover.Source) Table {
+	table := Table{Name: "source", Header: []string{"SOURCE", "STATE", "PEER URLS", "TIME", "WHY"}}
+	for _, s := range sources {
+		table.Rows = append(table.Rows, []string{
 			s.Name, paintSource(env.Out, s.State), strings.Join(s.PeerURLs, "\n"), duration(s.Took), oneLine(s.Reason),
 		})
 	}
-	peers := Table{Name: "peer", Header: []string{"PEER URL", "ANSWER", "TIME", "CLUSTER ID", "MEMBERS", "WHY"}}
-	for _, p := range r.Peers {
-		count := ""
+	return table
+}
+
+func fileTable(sources []discover.Source) Table {
+	table := Table{Name: "file", Header: []string{"CLUSTER FILE", "AGE", "CLUSTER ID", "WRITTEN FOR"}}
+	for _, s := range sources {
+		if s.File == nil {
+			continue
+		}
+		age, flags := "", ""
+		if s.File.AgeSeconds != nil {
+			age = (time.Duration(*s.File.AgeSeconds) * time.Second).String()
+		}
+		if s.File.Flags != nil {
+			flags = *s.File.Flags
+		}
+		table.Rows = append(table.Rows, []string{s.File.Path, age, s.File.ClusterID, strings.ReplaceAll(oneLine(flags), " ", "\n")})
+	}
+	return table
+}
+
+// dnsTable has a row for each record, and one for each name without any.
+func dnsTable(env *Env, sources []discover.Source) Table {
+	table := Table{Name: "dns", Header: []string{"DNS NAME", "STATE", "TARGET", "PRIORITY", "ADDRESSES", "PEER URL", "TIME", "WHY"}}
+	for _, s := range sources {
+		for _, name := range s.DNS {
+			state, took := paintSource(env.Out, name.State), duration(name.Took)
+			if len(name.Records) == 0 {
+				table.Rows = append(table.Rows, []string{name.Name, state, "", "", "", "", took, name.Reason})
+			}
+			for _, r := range name.Records {
+				why := r.Reason
+				if why == "" && name.State == discover.DNSNearMiss {
+					why = name.Reason
+				}
+				table.Rows = append(table.Rows, []string{
+					name.Name, state, fmt.Sprintf("%s:%d", r.Target, r.Port), fmt.Sprint(r.Priority),
+					strings.Join(r.Addresses, "\n"), r.PeerURL, took, why,
+				})
+			}
+		}
+	}
+	return table
+}
+
+func registryTable(sources []discover.Source) Table {
+	table := Table{Name: "registered", Header: []string{"REGISTERED", "NAME", "PEER URLS", "CREATED", "OF THE CLUSTER", "WHY NOT"}}
+	for _, s := range sources {
+		if s.Registry == nil {
+			continue
+		}
+		for _, m := range s.Registry.Members {
+			why := m.Problem
+			if why == "" && !m.InCluster {
+				why = fmt.Sprintf("the first %d by creation are the cluster", s.Registry.Size)
+			}
+			table.Rows = append(table.Rows, []string{
+				m.ID, m.Name, strings.Join(m.PeerURLs, "\n"), fmt.Sprint(m.Created), yesNo(m.InCluster), why,
+			})
+		}
+	}
+	return table
+}
+
+func peersTable(env *Env, peers []discover.PeerAnswer) Table {
+	table := Table{Name: "peer", Header: []string{"PEER URL", "ANSWER", "TIME", "CLUSTER ID", "MEMBERS", "WHY", "CERTIFICATE"}}
+	for _, p := range peers {
+		count, certificate := "", ""
 		if p.Members > 0 {
 			count = fmt.Sprint(p.Members)
 		}
-		peers.Rows = append(peers.Rows, []string{p.URL, paintSource(env.Out, p.State), duration(p.Took), p.ClusterID, count, oneLine(p.Reason)})
+		if p.Certificate != nil {
+			certificate = fmt.Sprintf("%s\nuntil %s", p.Certificate.Subject, p.Certificate.NotAfter.UTC().Format(time.RFC3339))
+		}
+		table.Rows = append(table.Rows, []string{
+			p.URL, paintSource(env.Out, p.State), duration(p.Took), p.ClusterID, count, oneLine(p.Reason), certificate,
+		})
 	}
-	clients := Table{Name: "client", Header: []string{"CLIENT URL", "MEMBER", "MEMBER ID", "USED", "WHY"}}
-	for _, c := range r.Clients {
+	return table
+}
+
+func clientsTable(clients []discover.ClientURL) Table {
+	table := Table{Name: "client", Header: []string{"CLIENT URL", "MEMBER", "MEMBER ID", "USED", "WHY"}}
+	for _, c := range clients {
 		name := c.Member
 		if name == "" {
 			name = "unstarted"
 		}
-		clients.Rows = append(clients.Rows, []string{c.URL, name, c.MemberID, yesNo(c.Used), c.Why})
+		table.Rows = append(table.Rows, []string{c.URL, name, c.MemberID, yesNo(c.Used), c.Why})
 	}
-	return []Table{sources, peers, clients}
+	return table
 }
 
 func paintSource(p Palette, state string) string {
 	switch state {
-	case discover.SourceUsed, discover.PeerAnswered:
+	case discover.SourceUsed, discover.PeerAnswered, discover.DNSFound:
 		return p.Good.Sprint(state)
-	case discover.SourceFailed, discover.PeerRefused:
+	case discover.SourceFailed, discover.PeerRefused, discover.DNSNearMiss:
 		return p.Bad.Sprint(state)
 	}
 	return p.Faint.Sprint(state)

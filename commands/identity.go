@@ -17,12 +17,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// identities are the three TLS sides of a proxy. TLS files are loaded here and
-// nowhere else.
+// identities are the TLS sides of a proxy. TLS files are loaded here and nowhere
+// else.
 type identities struct {
-	Listener *tls.Config // nil: no https URL is listened on
-	Members  *tls.Config // towards the members' client URLs
-	Peers    *tls.Config // towards the members' peer URLs
+	Listener  *tls.Config // nil: no https URL is listened on
+	Members   *tls.Config // towards the members' client URLs
+	Peers     *tls.Config // towards the members' peer URLs
+	Discovery *tls.Config // towards discovery services; nil: as nothing is set
 }
 
 // loadIdentities reads the TLS files of the settings. As with etcd's proxy, the
@@ -63,7 +64,33 @@ func loadIdentities(s *Settings, listen []url.URL, logger *slog.Logger) (*identi
 	if ids.Listener, err = loadListener(s, listen, logger); err != nil {
 		return nil, err
 	}
+	if ids.Discovery, err = loadDiscovery(s); err != nil {
+		return nil, err
+	}
 	return ids, nil
+}
+
+// loadDiscovery is how discovery services are reached, as etcd reads these
+// settings (client/v3/config.go, newTLSConfig).
+func loadDiscovery(s *Settings) (*tls.Config, error) {
+	insecure, err := s.Bool("discovery-insecure-transport")
+	if err != nil {
+		return nil, err
+	}
+	unverified, err := s.Bool("discovery-insecure-skip-tls-verify")
+	if err != nil {
+		return nil, err
+	}
+	discovery := side{cert: "discovery-cert", key: "discovery-key", ca: "discovery-cacert"}
+	if insecure && !unverified && !discovery.isSet(s) {
+		return nil, nil
+	}
+	conf, err := discovery.load(s)
+	if err != nil {
+		return nil, err
+	}
+	conf.InsecureSkipVerify = unverified
+	return conf, nil
 }
 
 func first(s *Settings, names ...string) string {

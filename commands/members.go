@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,7 +82,7 @@ Examples:
 			}
 			return runProxyMembers(ctx, env, membersOptions{
 				Settings: s, Endpoints: splitList(c.String("endpoints")),
-				Given: c.IsSet("initial-cluster") || c.IsSet(configFileSetting), DataDirGiven: c.IsSet("data-dir"),
+				Given: slices.ContainsFunc(append([]string{configFileSetting}, sourceNames...), c.IsSet), DataDirGiven: c.IsSet("data-dir"),
 				User: c.String("user"), PasswordFile: c.String("password-file"),
 				CertFile: c.String("cert"), KeyFile: c.String("key"), CAFile: c.String("cacert"),
 				Check: c.Bool("check"), Output: c.String(outputFlagName),
@@ -171,7 +173,7 @@ func severalRun(running []proxy.Registration, command string) error {
 func checkMemory(s *Settings) error {
 	dir := s.String("data-dir")
 	file := filepath.Join(dir, "proxy", "cluster")
-	if _, err := os.Stat(file); s.IsSet("initial-cluster") || !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(file); namesSource(s) || !errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return &Failure{
@@ -209,7 +211,7 @@ func membersHandler(follower *discover.Follower, server *proxy.Server, inspector
 		status := server.Status()
 		report := membersReport{
 			Via:       fmt.Sprintf("proxy process %d (%s)", status.PID, status.DataDir),
-			ClusterID: status.ClusterID, RefreshError: status.RefreshError,
+			ClusterID: status.ClusterID, RefreshError: cmp.Or(status.RefreshError, status.Waiting),
 		}
 		if status.ListAt != nil {
 			report.ListAt = *status.ListAt
@@ -274,7 +276,11 @@ func membersBySources(ctx context.Context, opts membersOptions, user, password s
 	if err != nil {
 		return nil, err
 	}
-	config := sourceConfig(opts.Settings, ids, inspector.DialTimeout, nil)
+	config, err := sourceConfig(opts.Settings, ids, inspector.DialTimeout, nil)
+	if err != nil {
+		return nil, err
+	}
+	config.BootstrapWait = bootstrapWait
 	config.PreferFile = opts.DataDirGiven && !opts.Given
 	resolution, err := discover.New(config).Resolve(ctx)
 	if err != nil {

@@ -249,7 +249,21 @@ func planCluster(plan *promote.Plan) (uint64, []string, error) {
 // findBinary finds the etcd that is to run: the one that was named, that of a
 // native proxy, or the one on PATH.
 func findBinary(ctx context.Context, opts *promoteOptions, standing *promote.Standing) (promote.Binary, error) {
-	path, args := opts.Etcd, []string(nil)
+	path := opts.Etcd
+	if path == "" && standing.Native {
+		exe, err := standing.Process.Exe()
+		if err != nil {
+			return promote.Binary{}, fail(ExitRefused, err, "name it with --etcd PATH")
+		}
+		path = exe
+	}
+	return etcdBinary(ctx, path, promote.Asker{UID: standing.UID, GID: standing.GID})
+}
+
+// etcdBinary is the etcd that --etcd names: a path, the one that is built in, or
+// without either the one on PATH.
+func etcdBinary(ctx context.Context, path string, as promote.Asker) (promote.Binary, error) {
+	var args []string
 	switch {
 	case path == etcdEmbedded:
 		self, err := os.Executable()
@@ -257,24 +271,16 @@ func findBinary(ctx context.Context, opts *promoteOptions, standing *promote.Sta
 			return promote.Binary{}, err
 		}
 		path, args = self, []string{"etcd"}
-	case path != "":
-		if !strings.Contains(path, "/") {
-			return promote.Binary{}, usageError("write the whole path, as in --etcd /usr/bin/etcd; or --etcd embedded", "--etcd: %q is not a path", path)
-		}
-	case standing.Native:
-		exe, err := standing.Process.Exe()
-		if err != nil {
-			return promote.Binary{}, fail(ExitRefused, err, "name it with --etcd PATH")
-		}
-		path = exe
-	default:
+	case path == "":
 		found, err := exec.LookPath("etcd")
 		if err != nil {
 			return promote.Binary{}, &Failure{Code: ExitRefused, Message: "there is no etcd on PATH", Hint: "name it with --etcd PATH, or take the one built in with --etcd embedded"}
 		}
 		path = found
+	case !strings.Contains(path, "/"):
+		return promote.Binary{}, usageError("write the whole path, as in --etcd /usr/bin/etcd; or --etcd embedded", "--etcd: %q is not a path", path)
 	}
-	binary, err := promote.FindBinary(ctx, promote.Asker{UID: standing.UID, GID: standing.GID}, path, args...)
+	binary, err := promote.FindBinary(ctx, as, path, args...)
 	if err != nil {
 		return promote.Binary{}, fail(ExitRefused, err, "name an etcd that runs here with --etcd PATH")
 	}

@@ -172,10 +172,12 @@ func findNative(ctx context.Context, opts *promoteOptions) (*foundProxy, error) 
 	if err != nil {
 		return nil, err
 	}
-	resolution, err := discover.New(discover.Config{
-		InitialCluster: s.String("initial-cluster"), DataDir: opts.Request.DataDir, PeerTLS: ids.Peers,
-		PreferFile: true, DialTimeout: discover.DefaultDialTimeout,
-	}).Resolve(ctx)
+	config, err := sourceConfig(s, ids, discover.DefaultDialTimeout, nil)
+	if err != nil {
+		return nil, err
+	}
+	config.DataDir, config.PreferFile, config.BootstrapWait = opts.Request.DataDir, true, bootstrapWait
+	resolution, err := discover.New(config).Resolve(ctx)
 	if err != nil {
 		return nil, fail(ExitNoCluster, err, "see each step with: etcdops proxy discover --data-dir "+opts.Request.DataDir)
 	}
@@ -189,36 +191,6 @@ func findNative(ctx context.Context, opts *promoteOptions) (*foundProxy, error) 
 		}
 	}
 	return found, nil
-}
-
-// readArgs reads the flags of an etcd command line.
-func readArgs(args []string) func(name string) (string, bool) {
-	switches := map[string]bool{}
-	for _, s := range proxySettings() {
-		switches[s.Name] = s.Bool
-	}
-	values := map[string]string{}
-	for len(args) > 0 {
-		word := args[0]
-		args = args[1:]
-		name := strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-")
-		if name == word || name == "" {
-			continue
-		}
-		name, value, has := strings.Cut(name, "=")
-		switch {
-		case has:
-		case switches[name]:
-			value = "true"
-		case len(args) > 0:
-			value, args = args[0], args[1:]
-		}
-		values[name] = value
-	}
-	return func(name string) (string, bool) {
-		value, found := values[name]
-		return value, found
-	}
 }
 
 // absoluteSettings are the settings of another process, all paths absolute.

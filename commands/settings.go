@@ -46,6 +46,7 @@ type Settings struct {
 	getenv func(name string) string
 	path   string            // of the config file; empty without one
 	file   map[string]string // what it says, by setting
+	others bool              // keys of the file that are not in the table are somebody else's
 	own    map[string]ownFlag
 }
 

@@ -102,7 +102,13 @@ func (s *Settings) readKey(key string, value any) error {
 	if slices.Contains(fileOnlyKeys, key) {
 		return nil
 	}
+	if key == discoverySection {
+		return s.readDiscovery(value)
+	}
 	setting, known := s.table[key]
+	if !known && s.others {
+		return nil
+	}
 	if !known || key == configFileSetting {
 		return s.unknownKey(key, key)
 	}
@@ -123,6 +129,9 @@ func (s *Settings) readSection(section string, flags map[string]string, value an
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		flag, known := flags[key]
+		if !known && s.others {
+			continue
+		}
 		if !known {
 			return s.unknownKey(section+"."+key, key)
 		}
@@ -134,6 +143,68 @@ func (s *Settings) readSection(section string, flags map[string]string, value an
 		}
 	}
 	return nil
+}
+
+// discoverySection is the section of etcd's config file for v3 discovery
+// (server/embed/config.go, DiscoveryCfg).
+const discoverySection = "discovery-config"
+
+// discoveryKeys maps the keys of that section to flags (client/v3/config.go,
+// ConfigSpec). An empty flag is a key without one.
+var discoveryKeys = map[string]string{
+	"token":                                  "discovery-token",
+	"client.endpoints":                       "discovery-endpoints",
+	"client.dial-timeout":                    "discovery-dial-timeout",
+	"client.request-timeout":                 "discovery-request-timeout",
+	"client.keepalive-time":                  "discovery-keepalive-time",
+	"client.keepalive-timeout":               "discovery-keepalive-timeout",
+	"client.max-request-bytes":               "",
+	"client.max-recv-bytes":                  "",
+	"client.secure.cert":                     "discovery-cert",
+	"client.secure.key":                      "discovery-key",
+	"client.secure.cacert":                   "discovery-cacert",
+	"client.secure.server-name":              "",
+	"client.secure.insecure-transport":       "discovery-insecure-transport",
+	"client.secure.insecure-skip-tls-verify": "discovery-insecure-skip-tls-verify",
+	"client.auth.username":                   "discovery-user",
+	"client.auth.password":                   "discovery-password",
+}
+
+// readDiscovery reads the section for v3 discovery, in which times are
+// nanoseconds.
+func (s *Settings) readDiscovery(value any) error {
+	keys := map[string]any{}
+	flatten(keys, "", value)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		flag, known := discoveryKeys[key]
+		full := discoverySection + "." + key
+		switch {
+		case !known && s.others, known && flag == "":
+			continue
+		case !known:
+			return s.unknownKey(full, key)
+		}
+		value := keys[key]
+		if number, isNumber := value.(json.Number); isNumber && (strings.HasSuffix(key, "-time") || strings.HasSuffix(key, "-timeout")) {
+			value = number.String() + "ns"
+		}
+		if err := s.store(full, flag, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flatten joins the keys of nested sections with dots.
+func flatten(flat map[string]any, prefix string, value any) {
+	section, nested := value.(map[string]any)
+	if !nested {
+		flat[strings.TrimSuffix(prefix, ".")] = value
+		return
+	}
+	for key, value := range section {
+		flatten(flat, prefix+key+".", value)
+	}
 }
 
 // store keeps a value as text, as a flag would give it.
@@ -159,7 +230,7 @@ func (s *Settings) store(key, name string, value any) error {
 // unknownKey words a key that nobody would read. key is its full name, last
 // the part that is compared with what is known.
 func (s *Settings) unknownKey(key, last string) error {
-	names := slices.Collect(maps.Keys(configSections))
+	names := append(slices.Collect(maps.Keys(configSections)), discoverySection)
 	for name, setting := range s.table {
 		if !setting.Ignored && name != configFileSetting {
 			names = append(names, name)

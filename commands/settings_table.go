@@ -1,6 +1,9 @@
 package commands
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Defaults of the proxy's flags; the times are etcd's, in milliseconds
 // (server/etcdmain/config.go of 3.5).
@@ -16,30 +19,30 @@ const (
 	defaultReadTimeout     = "0"
 	defaultCertYears       = "1"
 	defaultDrainTimeout    = "5s"
+
+	// Those of etcd's v3 discovery (server/embed/config.go of 3.7).
+	defaultDiscoveryDialTimeout      = "2s"
+	defaultDiscoveryRequestTimeout   = "5s"
+	defaultDiscoveryKeepAliveTime    = "2s"
+	defaultDiscoveryKeepAliveTimeout = "6s"
+	defaultDiscoveryInsecure         = "true"
 )
 
 // proxySettings is the flag table of proxy start: etcd's proxy flags, ours,
 // and the flags of a member, which mean nothing to a proxy.
 func proxySettings() []Setting {
-	settings := slices.Concat(proxyFlags, tlsFlags, ownFlags, memberFlags())
-	for _, name := range otherSources {
-		settings = append(settings, Setting{Name: name, Ignored: true})
-	}
-	return settings
-}
-
-// otherSources are etcd's other ways to find a cluster. They are read in order
-// to be refused.
-var otherSources = []string{
-	"discovery", "discovery-srv", "discovery-srv-name", "discovery-token", "discovery-endpoints", "discovery-proxy",
+	return slices.Concat(proxyFlags, discoveryFlags, tlsFlags, ownFlags, memberFlags())
 }
 
 // sourceSettings are the proxy's flags that say where the cluster is and how to
 // talk to it, without those of the listener.
 func sourceSettings() []Setting {
 	return slices.DeleteFunc(proxySettings(), func(s Setting) bool {
+		if strings.HasPrefix(s.Name, "discovery") {
+			return s.Ignored
+		}
 		switch s.Name {
-		case "initial-cluster", "data-dir", "name", "proxy-dial-timeout", configFileSetting,
+		case "initial-cluster", "strict-sources", "data-dir", "name", "proxy-dial-timeout", configFileSetting,
 			"client-cert-file", "client-key-file", "cert-file", "key-file", "trusted-ca-file",
 			"peer-client-cert-file", "peer-client-key-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-auto-tls":
 			return false
@@ -61,6 +64,28 @@ var proxyFlags = []Setting{
 	{Name: "proxy-write-timeout", Default: defaultWriteTimeout, Usage: "`TIME` that one write to a member may take; 0: no limit"},
 	{Name: "proxy-read-timeout", Default: defaultReadTimeout, Usage: "`TIME` that one read from a member may take; 0: no limit, as watches need it"},
 	{Name: "cors", Usage: "`ORIGINS` that browsers may call from, with commas between, * for all; if not set, the members decide"},
+}
+
+// discoveryFlags are etcd's, of 3.5 (the URL) and of 3.7 (the token).
+var discoveryFlags = []Setting{
+	{Name: "discovery", Usage: "v2 discovery `URL`, with its token: http://host:2379/v2/keys/_etcd/registry/TOKEN"},
+	{Name: "discovery-proxy", Usage: "HTTP proxy `URL` towards the discovery URL"},
+	{Name: "discovery-token", Usage: "`TOKEN` of a v3 discovery, at discovery-endpoints"},
+	{Name: "discovery-endpoints", Usage: "client `URLS` of the etcd that keeps discovery-token, with commas between"},
+	{Name: "discovery-srv", Usage: "DNS `DOMAIN` whose _etcd-server-ssl._tcp and _etcd-server._tcp records name the peers"},
+	{Name: "discovery-srv-name", Usage: "`NAME` behind _etcd-server-ssl and _etcd-server, as in _etcd-server-NAME._tcp"},
+	{Name: "strict-sources", Bool: true, Usage: "where a source fails, stop: try no other one"},
+	{Name: "discovery-dial-timeout", Default: defaultDiscoveryDialTimeout, Usage: "`TIME` that a connection to discovery-endpoints may take to be made"},
+	{Name: "discovery-request-timeout", Default: defaultDiscoveryRequestTimeout, Usage: "`TIME` that an answer of discovery-endpoints may take"},
+	{Name: "discovery-keepalive-time", Default: defaultDiscoveryKeepAliveTime, Usage: "`TIME` of silence after which discovery-endpoints are probed"},
+	{Name: "discovery-keepalive-timeout", Default: defaultDiscoveryKeepAliveTimeout, Usage: "`TIME` that the answer to such a probe may take"},
+	{Name: "discovery-insecure-transport", Bool: true, Default: defaultDiscoveryInsecure, Usage: "discovery-endpoints without a scheme are http; =false: https"},
+	{Name: "discovery-insecure-skip-tls-verify", Bool: true, Usage: "do not verify the certificates of discovery services"},
+	{Name: "discovery-cert", Usage: "certificate `FILE` towards discovery services"},
+	{Name: "discovery-key", Usage: "key `FILE` towards discovery services"},
+	{Name: "discovery-cacert", Usage: "CA `FILE` that signed the certificates of discovery services"},
+	{Name: "discovery-user", Usage: "`NAME` or NAME:PASSWORD of a user at discovery-endpoints"},
+	{Name: "discovery-password", Usage: "`PASSWORD` of discovery-user"},
 }
 
 var tlsFlags = []Setting{

@@ -66,5 +66,5 @@ func plainEnviron(environ []string) []string {
 }
 
 func isSecret(name string) bool {
-	return slices.ContainsFunc([]string{"PASSWORD", "SECRET", "PRIVATE"}, func(word string) bool { return strings.Contains(name, word) })
+	return slices.ContainsFunc([]string{"PASSWORD", "SECRET", "PRIVATE", "DISCOVERY_USER"}, func(word string) bool { return strings.Contains(name, word) })
 }

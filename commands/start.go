@@ -32,6 +32,7 @@ once.
 
 Examples:
   etcdops proxy start --initial-cluster m1=http://127.0.0.1:2380 --data-dir /tmp/proxy.etcd
+  etcdops proxy start --discovery-srv example.org --data-dir /tmp/proxy.etcd
   etcdops proxy start --proxy readonly --listen-client-urls http://127.0.0.1:23790
   ETCD_INITIAL_CLUSTER=m1=http://127.0.0.1:2380 etcdops proxy start`,
 		Flags: settingFlags(proxySettings()),
@@ -154,7 +155,11 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if s.IsSet("cors") {
 		server.CORS = s.List("cors")
 	}
-	config := sourceConfig(s, ids, d["proxy-dial-timeout"], logger)
+	config, err := sourceConfig(s, ids, d["proxy-dial-timeout"], logger)
+	if err != nil {
+		return nil, err
+	}
+	config.Waiting = func(w *discover.WaitingError) { server.Waiting(w.Error()) }
 	if promote.Unfinished(config.DataDir) {
 		// Never dark: it serves beside the member, also where the journal can't
 		// be read, and leaves the rest to promote.
@@ -184,38 +189,6 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		"GET " + membersPath:  membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, DialTimeout: d["proxy-dial-timeout"]}),
 	}
 	return server, nil
-}
-
-// sourceConfig is where the settings say that the cluster is.
-func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logger *slog.Logger) discover.Config {
-	return discover.Config{
-		InitialCluster: s.String("initial-cluster"), DataDir: s.String("data-dir"),
-		PeerTLS: ids.Peers, DialTimeout: dialTimeout, Logger: logger,
-	}
-}
-
-// checkSources refuses what says where the cluster is and can't be followed: to
-// pass over it could lead to a stranger's cluster.
-func checkSources(s *Settings) error {
-	for _, name := range otherSources {
-		if s.String(name) != "" {
-			return s.Bad(name, "leave it out, and name the members' peer URLs with --initial-cluster",
-				"this version finds its cluster by --initial-cluster only")
-		}
-	}
-	return checkInitialCluster(s)
-}
-
-func checkInitialCluster(s *Settings) error {
-	if s.String("initial-cluster") == "" {
-		return nil
-	}
-	_, err := discover.ParseInitialCluster(s.String("initial-cluster"))
-	var bad *discover.BadClusterError
-	if errors.As(err, &bad) {
-		return s.Bad("initial-cluster", bad.Hint, "bad entry %q: %s", bad.Entry, bad.Reason)
-	}
-	return err
 }
 
 // checkDataDir finds out, without making anything, whether the data directory

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -81,10 +82,10 @@ func isSelf(path string) bool {
 
 // ask runs the binary with one flag. Some versions print their help to stdout,
 // others to stderr, and some end with 2 after it.
-func (b Binary) ask(ctx context.Context, as Asker, question string) (string, error) {
+func (b Binary) ask(ctx context.Context, as Asker, question string, before ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, binaryTimeout, errors.New("no answer"))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.Path, append(append([]string{}, b.Args...), question)...)
+	cmd := exec.CommandContext(ctx, b.Path, slices.Concat(b.Args, before, []string{question})...)
 	cmd.Env = Environment(os.Environ())
 	cmd.Dir = "/"
 	if os.Geteuid() == 0 && as.UID != 0 {
@@ -134,6 +135,14 @@ func flagsIn(help string) map[string]bool {
 // Knows tells whether this etcd has a flag, whose name is given without dashes.
 func (b Binary) Knows(flag string) bool {
 	return b.flags[flag]
+}
+
+// Takes tells whether this etcd takes a flag with an empty value. It tries it,
+// because help is not to be trusted for it: that of 3.7 names --discovery, which
+// is none of its flags.
+func (b Binary) Takes(ctx context.Context, as Asker, flag string) (bool, error) {
+	answer, err := b.ask(ctx, as, "--version", "--"+flag+"=")
+	return versionIn(answer) != "", err
 }
 
 // takesSocketPaths tells whether a unix URL has a path. Before 3.5 it has

@@ -62,25 +62,50 @@ func (c *Candidate) checkAroundWALDir(found *refusals, path string) {
 // checkWAL refuses the log of a member, because that is a member's identity.
 // What a failed join leaves is a member folder without one.
 func (c *Candidate) checkWAL(found *refusals) {
-	folders := []string{filepath.Join(c.DataDir, "member", "wal")}
+	folders := []string{filepath.Join(c.DataDir, memberFolder, "wal")}
 	if c.WALDir != "" {
 		folders = append(folders, c.WALDir)
 	}
 	for _, folder := range folders {
-		entries, err := os.ReadDir(folder)
-		// What is no folder holds no log, and is named by the other checks.
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		name, err := logIn(folder)
+		switch {
+		case err != nil:
 			found.add("wal", "run it as a user who can look there", "%s: %s", folder, causeOf(err))
-			continue
-		}
-		for _, entry := range entries {
-			if isLog(entry.Name()) {
-				found.add("wal", "start that member as it is, or choose another folder",
-					"%s holds the log of a member (%s)", folder, entry.Name())
-				break
-			}
+		case name != "":
+			found.add("wal", "start that member as it is, or choose another folder",
+				"%s holds the log of a member (%s)", folder, name)
 		}
 	}
+}
+
+// HasLog tells whether the data directory, or walDir if that is not empty, holds
+// the log of a member, which is what makes it one.
+func HasLog(dataDir, walDir string) (bool, error) {
+	folders := []string{filepath.Join(dataDir, memberFolder, "wal")}
+	if walDir != "" {
+		folders = append(folders, walDir)
+	}
+	for _, folder := range folders {
+		if name, err := logIn(folder); name != "" || err != nil {
+			return name != "", err
+		}
+	}
+	return false, nil
+}
+
+// logIn names the first file of a member's log in a folder; "" without one. What
+// is no folder holds no log, and is named by other checks.
+func logIn(folder string) (string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return "", err
+	}
+	for _, entry := range entries {
+		if isLog(entry.Name()) {
+			return entry.Name(), nil
+		}
+	}
+	return "", nil
 }
 
 // isLog tells a file of etcd's log, by etcd's own test (Exist,

@@ -37,15 +37,25 @@ type Etcd struct {
 	// Environ is the base of the child's environment; Environment says what
 	// is taken out of it. If nil, it is that of this process.
 	Environ []string
+	// AsIs gives the child its Environ as it stands: its variables are the
+	// operator's own.
+	AsIs bool
 	// Dir is the working directory. If empty, it is that of this process.
 	Dir string
 	// Log receives everything that etcd prints. If nil, only the last lines
 	// are kept, for the cause in errors.
 	Log io.Writer
+	// Out receives what etcd prints to its standard output. If nil, that goes to
+	// Log too.
+	Out io.Writer
 	// DieWithParent makes the child end when this process ends, however that
 	// happens. The child must call DieWithParent when it starts, as our own
 	// etcd command does.
 	DieWithParent bool
+	// DeathSignal has the system end the child with SIGTERM when the thread ends
+	// that has called Start, so for a binary that is not ours; on Linux alone. The
+	// caller locks its goroutine to the thread until the child is gone.
+	DeathSignal bool
 
 	cmd      *exec.Cmd
 	lastLog  *lastLines
@@ -76,11 +86,20 @@ func (e *Etcd) Start(ctx context.Context) error {
 	e.lastLog = &lastLines{Next: log}
 
 	cmd := exec.CommandContext(ctx, e.Path, append(append([]string{}, e.Args...), e.Flags...)...)
-	cmd.Env = Environment(environ)
+	cmd.Env = environ
+	if !e.AsIs {
+		cmd.Env = Environment(environ)
+	}
 	cmd.Dir = e.Dir
 	cmd.Stdout = e.lastLog
+	if e.Out != nil {
+		cmd.Stdout = e.Out
+	}
 	cmd.Stderr = e.lastLog
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if e.DeathSignal {
+		setDeathSignal(cmd.SysProcAttr)
+	}
 	cmd.Cancel = func() error {
 		e.stopping.Store(true)
 		return cmd.Process.Signal(syscall.SIGTERM)
@@ -157,6 +176,23 @@ func (e *Etcd) Err() error {
 	default:
 		return nil
 	}
+}
+
+// Signal sends a signal to the process; one that has ended gets none.
+func (e *Etcd) Signal(sig os.Signal) error {
+	if err := e.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("signal etcd: %w", err)
+	}
+	return nil
+}
+
+// Exit is the process's exit code, or the signal that ended it. It may be asked
+// for once Done is closed.
+func (e *Etcd) Exit() (code int, sig syscall.Signal) {
+	if status, ok := e.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return -1, status.Signal()
+	}
+	return e.cmd.ProcessState.ExitCode(), 0
 }
 
 // Stop asks the process to end with SIGTERM, kills it after grace or when ctx

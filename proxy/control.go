@@ -26,6 +26,7 @@ type Status struct {
 	ClusterID        string     `json:"cluster_id"`        // hex, empty while no cluster is known
 	ListAt           *time.Time `json:"list_at,omitempty"` // when the member list was got
 	RefreshError     string     `json:"refresh_error,omitempty"`
+	Waiting          string     `json:"waiting,omitempty"` // what the refresh under way waits for
 	PeerURLs         []string   `json:"peer_urls"`
 	Endpoints        []Endpoint `json:"endpoints"`
 	Requests         int64      `json:"requests"` // since the start
@@ -64,7 +65,9 @@ func (s *Server) Status() Status {
 	if v == nil {
 		return st
 	}
-	if v.err != nil {
+	switch st.Waiting = v.waiting; {
+	case v.waiting != "":
+	case v.err != nil:
 		st.RefreshError = v.err.Error()
 	}
 	if !v.have {

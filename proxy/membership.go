@@ -20,6 +20,8 @@ type state struct {
 	have bool  // a list was got once
 	err  error // of the last refresh
 	used []Endpoint
+	// waiting is what the refresh under way waits for.
+	waiting string
 }
 
 // Endpoint is one client URL of the cluster and what the proxy makes of it.
@@ -51,7 +53,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.notify(fmt.Sprintf("STATUS=following cluster %s, %d endpoints", hexID(view.ClusterID), s.director.Size()))
 		case old.have:
 			next := *old
-			next.err = err
+			next.err, next.waiting = err, ""
 			s.view.Store(&next)
 			s.Logger.Warn("refresh failed, the last list stays", "age", time.Since(old.view.At).Round(time.Second), "error", err)
 			s.notify(fmt.Sprintf("STATUS=list is %v old: %v", time.Since(old.view.At).Round(time.Second), err))
@@ -77,6 +79,19 @@ func (s *Server) follow(ctx context.Context) {
 		case <-t.C:
 		}
 	}
+}
+
+// Waiting says what Members waits for while it does, as that a cluster has all
+// its members.
+func (s *Server) Waiting(progress string) {
+	next := *s.view.Load()
+	if next.waiting == progress {
+		return
+	}
+	s.Logger.Info("waiting", "progress", progress)
+	next.waiting = progress
+	s.view.Store(&next)
+	s.notify("STATUS=" + progress)
 }
 
 // adopt makes a new list the one that requests go by.
@@ -148,7 +163,10 @@ func (s *Server) refuse() error {
 	st := s.view.Load()
 	if st == nil || !st.have {
 		err := errors.New("starting")
-		if st != nil && st.err != nil {
+		switch {
+		case st != nil && st.waiting != "":
+			err = errors.New(st.waiting)
+		case st != nil && st.err != nil:
 			err = st.err
 		}
 		return fmt.Errorf("etcdops: no member of the cluster is known yet: %w", err)

@@ -1,0 +1,322 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"etcdops/discover"
+	"etcdops/promote"
+)
+
+// Values of --discovery-fallback (etcd 3.5, server/etcdmain/config.go).
+const (
+	fallbackSetting = "discovery-fallback"
+	fallbackProxy   = "proxy"
+	fallbackExit    = "exit"
+)
+
+type memberStartOptions struct {
+	Etcd     string   // a path, embedded, or empty for the etcd on PATH
+	Fallback string   // fallbackProxy, fallbackExit, or empty for what etcd's flags say
+	Args     []string // etcd's own
+}
+
+func newMemberStartCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name:      "start",
+		Usage:     "run etcd as it is; where its discovery is full, become a proxy",
+		ArgsUsage: "-- [etcd's flags]",
+		Description: `etcd gets its flags, its ETCD_ variables and every signal, and this command ends as
+it ends. With --discovery (etcd 3.4 and 3.5) or --discovery-token (3.6 and later), where
+as many members as the token wants are registered already, this becomes a readwrite
+proxy with the same discovery, client URLs and data directory, and is one again at the
+next start. With --discovery-fallback=exit it exits with 6 instead.
+
+Examples:
+  etcdops member start --etcd embedded -- --name m1 --data-dir /tmp/m1.etcd
+  etcdops member start -- --name m1 --discovery-token T --discovery-endpoints http://10.0.0.1:2379 --initial-advertise-peer-urls http://10.0.0.2:2380
+  etcdops member start --discovery-fallback=exit -- --config-file /etc/etcd.yml`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "etcd", Usage: "`PATH` of etcd, or embedded for the one built in; if not set, the one on PATH"},
+			&ChoiceFlag{
+				StringFlag: cli.StringFlag{Name: fallbackSetting, Usage: "what to do where the cluster is full; if not set, what etcd's flags say, else proxy"},
+				Values:     []string{fallbackProxy, fallbackExit},
+			},
+		},
+		Action: action{OwnSignals: true, Run: func(ctx context.Context, c *cli.Context) error {
+			return runMemberStart(ctx, env, memberStartOptions{
+				Etcd: c.String("etcd"), Fallback: c.String(fallbackSetting), Args: c.Args().Slice(),
+			})
+		}}.Do,
+	}
+}
+
+// memberStart is one run of the command.
+type memberStart struct {
+	env      *Env
+	opts     memberStartOptions
+	settings *Settings // those of etcd
+	config   discover.Config
+	binary   promote.Binary
+	fallback string
+	logger   *slog.Logger
+}
+
+// runMemberStart decides what this machine is to be. The cases, in their order:
+//
+//	data directory        discovery  registry            what happens
+//	holds a member's log  any        not read            etcd
+//	holds proxy/          not set    –                   refused: etcd would not start there
+//	any other             not set    –                   etcd
+//	holds proxy/          set        not read            a proxy (with exit: see the rows below)
+//	any other             set        full without us     a proxy (with exit: 6)
+//	holds proxy/          set        has room for us     refused (exit alone comes here)
+//	any other             set        has room for us     etcd; if it fails, the registry is read again:
+//	                                                     full without us: a proxy (with exit: 6); else as etcd ended
+//	any other             set        unknown token …     exit 3, nothing was started
+//	any other             set        can't be read now   etcd, which tries for ever
+func runMemberStart(ctx context.Context, env *Env, opts memberStartOptions) error {
+	m := &memberStart{env: env, opts: opts}
+	if err := m.readSettings(); err != nil {
+		return err
+	}
+	var err error
+	if m.binary, err = etcdBinary(ctx, opts.Etcd, ourselves()); err != nil {
+		return err
+	}
+	dataDir, walDir := m.settings.String("data-dir"), m.settings.String("wal-dir")
+	isMember, err := promote.HasLog(dataDir, walDir)
+	if err != nil {
+		return fail(ExitRefused, fmt.Errorf("look into the data directory: %w", err), "run it as a user who can look there")
+	}
+	if isMember { // whose discovery is over, and no longer of interest
+		return m.becomeEtcd()
+	}
+	if err := m.checkDiscovery(ctx); err != nil {
+		return err
+	}
+	wasProxy := exists(filepath.Join(dataDir, "proxy"))
+	switch {
+	case !m.discovers() && wasProxy:
+		return m.refuseProxyFolder()
+	case !m.discovers():
+		return m.becomeEtcd()
+	case wasProxy && m.fallback == fallbackProxy:
+		m.logger.Info("this was a proxy before, and is one again", "folder", filepath.Join(dataDir, "proxy"))
+		return m.becomeProxy(ctx)
+	}
+	return m.tryToJoin(ctx, wasProxy)
+}
+
+// readSettings reads what etcd will read: its flags and variables, or where
+// there is a config file, that alone (server/etcdmain/config.go, parse).
+func (m *memberStart) readSettings() error {
+	s := &Settings{table: map[string]Setting{}, flag: readArgs(m.opts.Args), getenv: m.env.Getenv, others: true}
+	for _, setting := range proxySettings() {
+		setting.Ignored = false
+		s.table[setting.Name] = setting
+	}
+	if err := s.readConfigFile(); err != nil {
+		return err
+	}
+	if path := s.String(configFileSetting); path != "" {
+		s.flag = readArgs([]string{"--" + configFileSetting + "=" + path})
+		s.getenv = func(string) string { return "" }
+	}
+	m.settings = s
+	if mode, _ := s.Lookup("proxy"); s.IsSet("proxy") && mode != "off" {
+		return s.Bad("proxy", "take it out, or run etcdops proxy start with these flags", "this starts a member, not a proxy")
+	}
+	fallback := s.String(fallbackSetting)
+	switch {
+	case m.opts.Fallback != "":
+		m.fallback = m.opts.Fallback
+	case fallback == "" || fallback == fallbackProxy:
+		m.fallback = fallbackProxy
+	case fallback == fallbackExit:
+		m.fallback = fallbackExit
+	default:
+		return s.Bad(fallbackSetting, "write proxy or exit", "%q is neither proxy nor exit", fallback)
+	}
+	var err error
+	m.logger, err = newLogger(m.env.Stderr, s)
+	return err
+}
+
+// ourselves are who asks an etcd here.
+func ourselves() promote.Asker {
+	return promote.Asker{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+}
+
+// discovers tells whether etcd asks a discovery service.
+func (m *memberStart) discovers() bool {
+	return m.settings.String("discovery") != "" || m.settings.String("discovery-token") != ""
+}
+
+// checkDiscovery refuses a discovery that this etcd does not know, before etcd
+// has made a folder that is hard to explain.
+func (m *memberStart) checkDiscovery(ctx context.Context) error {
+	s := m.settings
+	for _, d := range []struct{ name, hint string }{
+		{"discovery", "use v3 discovery: --discovery-token and --discovery-endpoints"},
+		{"discovery-token", "use a discovery URL: --discovery http://host:2379/v2/keys/_etcd/registry/TOKEN"},
+	} {
+		if s.String(d.name) == "" {
+			continue
+		}
+		takes, err := m.binary.Takes(ctx, ourselves(), d.name)
+		if err != nil {
+			return fail(ExitRefused, err, "name an etcd that runs here with --etcd PATH")
+		}
+		if !takes {
+			return s.Bad(d.name, d.hint, "etcd %s has no %s", m.binary.Version, dashed(d.name))
+		}
+	}
+	if !m.discovers() {
+		return nil
+	}
+	if err := checkSources(s); err != nil {
+		return err
+	}
+	discovery, err := loadDiscovery(s)
+	if err != nil {
+		return err
+	}
+	m.config, err = sourceConfig(s, &identities{Discovery: discovery}, 0, m.logger)
+	return err
+}
+
+func (m *memberStart) refuseProxyFolder() error {
+	folder := filepath.Join(m.settings.String("data-dir"), "proxy")
+	return &Failure{
+		Code: ExitRefused, Message: folder + " says that this is a proxy, and etcd does not start beside it",
+		Hint: "make it a member with: etcdops proxy promote; or move that folder away",
+	}
+}
+
+// tryToJoin starts etcd where the registry has room for it.
+func (m *memberStart) tryToJoin(ctx context.Context, wasProxy bool) error {
+	relay := newSignalRelay(ctx)
+	defer relay.stop()
+	full, err := m.isFull(relay.ctx)
+	var final *discover.RegistryError
+	switch {
+	case relay.ctx.Err() != nil:
+		return interrupted(context.Canceled)
+	case errors.As(err, &final):
+		return fail(ExitNoCluster, fmt.Errorf("discovery: %w", err), "check the token, or make a new one; etcdops proxy discover shows each step")
+	case err != nil:
+		m.logger.Warn("discovery can't be read now, etcd will try itself", "error", err)
+	case full:
+		return m.fallBack(ctx, relay, nil)
+	}
+	if wasProxy {
+		return m.refuseProxyFolder()
+	}
+	attempt, err := promote.NewAttempt(m.settings.String("data-dir"), m.settings.String("wal-dir"))
+	if err != nil {
+		return fail(ExitRefused, err, "check the rights of "+m.settings.String("data-dir"))
+	}
+	ended := m.runEtcd(ctx, relay)
+	if ended == nil || relay.passed() {
+		return ended
+	}
+	isMember, err := promote.HasLog(m.settings.String("data-dir"), m.settings.String("wal-dir"))
+	if err != nil || isMember {
+		return ended
+	}
+	if full, err := m.isFull(relay.ctx); err != nil || !full {
+		return ended
+	}
+	return m.fallBack(ctx, relay, attempt)
+}
+
+// isFull reads the registry: are all members there, without this one?
+func (m *memberStart) isFull(ctx context.Context) (bool, error) {
+	registry, err := discover.ReadRegistry(ctx, m.config)
+	if err != nil {
+		return false, err
+	}
+	own := m.settings.List("initial-advertise-peer-urls")
+	if len(own) == 0 {
+		own = []string{defaultPeerURL}
+	}
+	return registry.Taken(own), nil
+}
+
+// defaultPeerURL is etcd's --initial-advertise-peer-urls.
+const defaultPeerURL = "http://localhost:2380"
+
+// fallBack does what --discovery-fallback says. attempt is etcd's failed one;
+// nil if there was none.
+func (m *memberStart) fallBack(ctx context.Context, relay *signalRelay, attempt *promote.Attempt) error {
+	if attempt != nil {
+		aside, err := attempt.SetAside()
+		if err != nil {
+			return fail(ExitHalfway, err, "move that folder away by hand, then start again")
+		}
+		if aside != "" {
+			m.logger.Info("set aside what the failed start has left", "folder", aside)
+		}
+	}
+	if m.fallback == fallbackExit {
+		return &Failure{
+			Code: ExitClusterFull, Message: "the cluster of this discovery has all its members, and this is none of them",
+			Hint: "start a proxy instead: --discovery-fallback=proxy; or add this member by hand with: etcdops proxy promote",
+		}
+	}
+	if relay.ctx.Err() != nil {
+		return interrupted(context.Canceled)
+	}
+	relay.stop()
+	m.logger.Warn("the cluster has all its members: this becomes a proxy")
+	return m.becomeProxy(ctx)
+}
+
+// becomeProxy runs a readwrite proxy with etcd's own settings.
+func (m *memberStart) becomeProxy(ctx context.Context) error {
+	return runProxyStart(ctx, m.env, m.settings.with(map[string]ownFlag{"proxy": {"--proxy", defaultProxyMode}}))
+}
+
+// becomeEtcd replaces this process by etcd: nothing is left for it to do.
+func (m *memberStart) becomeEtcd() error {
+	argv := append(append([]string{m.binary.Path}, m.binary.Args...), m.opts.Args...)
+	if err := syscall.Exec(m.binary.Path, argv, m.env.Environ); err != nil {
+		return fail(ExitFailed, fmt.Errorf("start %s: %w", m.binary.Path, err), "check that it can be run: "+m.binary.Path+" --version")
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// etcdLine is etcd's command line and environment for a start that may fail
+// because the cluster is full: etcd must end then, whatever its own
+// --discovery-fallback says, and not become a proxy of its own. cleanup removes
+// what was made for it.
+func (m *memberStart) etcdLine() (args, environ []string, cleanup func(), err error) {
+	args, environ, cleanup = m.opts.Args, m.env.Environ, func() {}
+	if !m.binary.Knows(fallbackSetting) {
+		return args, environ, cleanup, nil
+	}
+	path := m.settings.String(configFileSetting)
+	if path == "" {
+		args = append(withoutFlags(args, fallbackSetting), dashed(fallbackSetting)+"="+fallbackExit)
+		return args, withoutVariables(environ, fallbackSetting), cleanup, nil
+	}
+	own, cleanup, err := exitingConfig(path)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("prepare etcd's config file: %w", err)
+	}
+	args = append(withoutFlags(args, configFileSetting), dashed(configFileSetting)+"="+own)
+	return args, withoutVariables(environ, configFileSetting), cleanup, nil
+}

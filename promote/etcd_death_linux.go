@@ -1,0 +1,5 @@
+package promote
+
+import "syscall"
+
+func setDeathSignal(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGTERM }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package promote
+
+import "syscall"
+
+func setDeathSignal(*syscall.SysProcAttr) {}
