@@ -18,20 +18,20 @@ import (
 )
 
 // certsMain is the program "certs" of the scenarios: it makes DIR with ca.pem,
-// a certificate "server" for the IPs (good for clients too, as etcd's peers
+// a certificate "server" for the IPs and DNS names (good for clients too, as etcd's peers
 // need), and one "client", each with NAME.pem and NAME-key.pem.
 //
 // With "unnamed" they have no common name: with auth on, etcd takes it for a
 // user's, and refuses to serve JSON to who has one.
 //
-//	certs [unnamed] DIR IP...
+//	certs [unnamed] DIR IP|NAME...
 func certsMain(args []string) int {
 	unnamed := len(args) > 0 && args[0] == "unnamed"
 	if unnamed {
 		args = args[1:]
 	}
 	if len(args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: certs [unnamed] DIR IP...")
+		fmt.Fprintln(os.Stderr, "usage: certs [unnamed] DIR IP|NAME...")
 		return 2
 	}
 	if err := makeCerts(args[0], args[1:], unnamed); err != nil {
@@ -66,7 +66,11 @@ func makeCerts(dir string, ips []string, unnamed bool) error {
 	}
 	server := leaf(2, "server", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
 	for _, ip := range append(ips, "127.0.0.1") { // from where etcd dials its peers, whose address the certificate must name
-		server.IPAddresses = append(server.IPAddresses, net.ParseIP(ip))
+		if address := net.ParseIP(ip); address != nil {
+			server.IPAddresses = append(server.IPAddresses, address)
+		} else {
+			server.DNSNames = append(server.DNSNames, ip)
+		}
 	}
 	if _, err := writeCert(dir, "server", server, ca, caKey); err != nil {
 		return err

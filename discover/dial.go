@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +57,10 @@ type dialer struct {
 
 	serverName string        // that certificates must have; "" = the host
 	resolver   *net.Resolver // nil: net.DefaultResolver
+
+	// verified hears the certificate of who is connected to, also where the other
+	// side then refuses ours. If nil, nobody does.
+	verified func(*x509.Certificate)
 }
 
 // connectError says that there was no connection, so that nothing was asked.
@@ -98,6 +103,14 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 	case config.ServerName == "":
 		config.ServerName = to.host
 	}
+	if d.verified != nil {
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) > 0 {
+				d.verified(state.PeerCertificates[0])
+			}
+			return nil
+		}
+	}
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
@@ -120,7 +133,6 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	tls    *tls.ConnectionState // nil without TLS
 }
 
 // get asks once, over a connection of its own: redirects are not followed, and
@@ -159,7 +171,7 @@ func (d dialer) get(ctx context.Context, to target, path string, limit int64) (*
 	case int64(len(body)) > limit:
 		return nil, fmt.Errorf("answer is larger than %d bytes", limit)
 	}
-	return &reply{status: response.StatusCode, header: response.Header, body: body, tls: response.TLS}, nil
+	return &reply{status: response.StatusCode, header: response.Header, body: body}, nil
 }
 
 func requestURL(to target, path string) string {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -148,17 +149,18 @@ func (l *peerList) fetch(ctx context.Context, d dialer) error {
 	if err != nil {
 		return err
 	}
+	var shown atomic.Pointer[x509.Certificate]
+	d.verified = func(c *x509.Certificate) { shown.Store(c) }
 	answer, err := d.get(ctx, to, "/members", membersLimit)
 	var unverified *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0:
-		l.certificate = newCertificate(unverified.UnverifiedCertificates[0])
-		return err
-	case err != nil:
-		return err
+	if errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0 {
+		shown.Store(unverified.UnverifiedCertificates[0])
 	}
-	if answer.tls != nil && len(answer.tls.PeerCertificates) > 0 {
-		l.certificate = newCertificate(answer.tls.PeerCertificates[0])
+	if c := shown.Load(); c != nil {
+		l.certificate = newCertificate(c)
+	}
+	if err != nil {
+		return err
 	}
 	if answer.status != http.StatusOK {
 		return fmt.Errorf("answer has status %d%s", answer.status, statusHint(answer))
