@@ -103,12 +103,17 @@ func protocolCause(err error) string {
 	return ""
 }
 
-// oneLine keeps texts of others from breaking a table or a terminal.
+// oneLine keeps texts of others short, and from breaking a table or a terminal.
 func oneLine(text string) string {
 	const limit = 200
 	if len(text) > limit {
 		text = strings.ToValidUTF8(text[:limit], "") + "…"
 	}
+	return printable(text)
+}
+
+// printable is oneLine for texts that must not be cut.
+func printable(text string) string {
 	quoted := fmt.Sprintf("%q", text)
 	if quoted == `"`+text+`"` {
 		return text

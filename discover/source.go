@@ -267,7 +267,7 @@ func (s *search) notContacted(source *Source, err error) {
 		source.State, source.Reason, s.waitsFor = SourceWaiting, "the cluster has not bootstrapped: "+waiting.Progress, waiting
 		return
 	}
-	source.State, source.Reason = SourceFailed, oneLine(err.Error())
+	source.State, source.Reason = SourceFailed, printable(err.Error())
 }
 
 // passOver settles a source that was to be tried, but another one came first.
