@@ -20,8 +20,11 @@ type badInput struct {
 }
 
 // TestBadInput runs each line in a folder that makeBadFolder has filled.
-func TestBadInput(t *testing.T) {
-	for name, test := range badInputs {
+func TestBadInput(t *testing.T) { refuseBadInput(t, badInputs) }
+
+func refuseBadInput(t *testing.T, inputs map[string]badInput) {
+	t.Helper()
+	for name, test := range inputs {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			used := makeBadFolder(t)

@@ -14,7 +14,7 @@ func TestComplete(t *testing.T) {
 		words string // the last one ends at |
 		want  []string
 	}{
-		"commands":                {"|", []string{"proxy", "demo", "etcd", "version", "completion", "help", "group"}},
+		"commands":                {"|", []string{"proxy", "member", "demo", "etcd", "version", "completion", "help", "group"}},
 		"begun command":           {"ver|", []string{"version"}},
 		"commands of a group":     {"group |", []string{"show", "start"}},
 		"behind a global flag":    {"--color never gr|", []string{"group"}},

@@ -16,9 +16,9 @@ import (
 // says what to type next, nothing goes to standard output.
 func TestBadLines(t *testing.T) {
 	for name, test := range map[string]struct{ line, message, hint string }{
-		"nothing at all":             {"", "etcdops needs a command", "write one of: proxy, demo, etcd, version, completion, help, group; or run etcdops --help"},
+		"nothing at all":             {"", "etcdops needs a command", "write one of: proxy, member, demo, etcd, version, completion, help, group; or run etcdops --help"},
 		"group alone":                {"group", "etcdops group needs a command", "write one of: show, start; or run etcdops group --help"},
-		"unknown command":            {"vresion", `unknown command "vresion" for etcdops`, "did you mean etcdops version? write one of: proxy, demo, etcd, version, completion, help, group"},
+		"unknown command":            {"vresion", `unknown command "vresion" for etcdops`, "did you mean etcdops version? write one of: proxy, member, demo, etcd, version, completion, help, group"},
 		"unknown command in a group": {"group strat", `unknown command "strat" for etcdops group`, "did you mean etcdops group start? write one of: show, start"},
 		"unlike any command":         {"group qqqqqq", `unknown command "qqqqqq" for etcdops group`, "write one of: show, start"},
 		"flag behind the command":    {"group show --nam x", "unknown flag --nam for etcdops group show", "did you mean --name?"},
@@ -43,7 +43,7 @@ func TestBadLines(t *testing.T) {
 		"no shell":                   {"completion", "completion needs the name of one shell, and there are 0", "run etcdops completion bash, or etcdops completion zsh"},
 		"two shells":                 {"completion bash zsh", "completion needs the name of one shell, and there are 2", "run etcdops completion bash, or etcdops completion zsh"},
 		"unknown shell":              {"completion fish", `no completion for the shell "fish"`, "run etcdops completion bash, or etcdops completion zsh"},
-		"help for nothing":           {"help vresion", `unknown command "vresion" for etcdops`, "did you mean etcdops version? write one of: proxy, demo, etcd, version, completion, help, group"},
+		"help for nothing":           {"help vresion", `unknown command "vresion" for etcdops`, "did you mean etcdops version? write one of: proxy, member, demo, etcd, version, completion, help, group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := runSample(t, strings.Fields(test.line)...)

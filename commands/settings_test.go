@@ -67,6 +67,12 @@ func TestSettingsPrecedence(t *testing.T) {
 		"file: peer section":     {world{file: "peer-transport-security: {cert-file: p.pem}"}, "peer-cert-file", "p.pem", originFile},
 		"file: empty section":    {world{file: "peer-transport-security:\nname: c"}, "name", "c", originFile},
 		"file: member's keys":    {world{file: "heartbeat-interval: 100\nsocket-options: {reuse-port: true}\nlog-outputs: [stderr]\nname: c"}, "name", "c", originFile},
+		"file: discovery token":  {world{file: "discovery-config: {token: T}"}, "discovery-token", "T", originFile},
+		"file: endpoints":        {world{file: "discovery-config: {client: {endpoints: [a:1, b:1]}}"}, "discovery-endpoints", "a:1,b:1", originFile},
+		"file: nanoseconds":      {world{file: "discovery-config: {client: {dial-timeout: 3000000000}}"}, "discovery-dial-timeout", "3000000000ns", originFile},
+		"file: discovery TLS":    {world{file: "discovery-config: {client: {secure: {cacert: ca.pem}}}"}, "discovery-cacert", "ca.pem", originFile},
+		"file: discovery user":   {world{file: "discovery-config: {client: {auth: {username: u}}}"}, "discovery-user", "u", originFile},
+		"file: discovery, flags": {world{file: "discovery-token: T\nname: c"}, "discovery-token", "T", originFile},
 		"member's variable":      {world{environ: []string{"ETCD_ENABLE_V2=perhaps", "ETCD_NAME=e"}}, "name", "e", originEnvironment},
 		"etcd's log level":       {world{environ: []string{"ETCD_LOG_LEVEL=fatal"}}, "log-level", "fatal", originEnvironment},
 	} {

@@ -82,7 +82,7 @@ func (r *fakeRegistry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Etcd-Index", strconv.FormatUint(r.index, 10))
-	node := map[string]any{}
+	var node map[string]any
 	switch {
 	case r.status != 0:
 		w.WriteHeader(r.status)

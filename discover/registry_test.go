@@ -167,12 +167,18 @@ func TestRegistryOrder(t *testing.T) {
 		{"none", 2, nil, false, nil, nil},
 		{"not yet", 2, []Registered{node(7, "a=http://a:1")}, false, []string{"7"}, []string{"http://a:1"}},
 		{
-			"overfull, by creation", 2, []Registered{node(9, "c=http://c:1"), node(7, "b=http://b:1"), node(3, "a=http://a:1,a=http://a:2")},
-			true, []string{"3", "7"}, []string{"http://a:1", "http://a:2", "http://b:1"},
+			"overfull, by creation", 2,
+			[]Registered{node(9, "c=http://c:1"), node(7, "b=http://b:1"), node(3, "a=http://a:1,a=http://a:2")},
+			true,
+			[]string{"3", "7"},
+			[]string{"http://a:1", "http://a:2", "http://b:1"},
 		},
 		{
-			"a bad one counts and is not asked", 2, []Registered{node(1, "nonsense"), node(2, "b=http://b:1"), node(3, "c=http://c:1")},
-			true, []string{"1", "2"}, []string{"http://b:1"},
+			"a bad one counts and is not asked", 2,
+			[]Registered{node(1, "nonsense"), node(2, "b=http://b:1"), node(3, "c=http://c:1")},
+			true,
+			[]string{"1", "2"},
+			[]string{"http://b:1"},
 		},
 		{"bad ones alone", 1, []Registered{node(1, "a=ftp://a:1")}, true, []string{"1"}, nil},
 	} {
