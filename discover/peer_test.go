@@ -35,6 +35,7 @@ func TestPeerAnswers(t *testing.T) {
 		{"cluster ID 0", 200, "0", one, "not in a cluster yet"},
 		{"not found", 404, "a1", one, "status 404: is this a client port"},
 		{"server error", 500, "a1", one, "status 500"},
+		{"a bomb, which is not unpacked", 200, "a1", "\x1f\x8b\b" + strings.Repeat("\x00", 100), "not a JSON array"},
 		{"redirect", 307, "a1", one, "redirects of peers are not followed"},
 		{"TLS port", 400, "", "Client sent an HTTP request to an HTTPS server.\n", "it speaks TLS"},
 		{"empty list", 200, "a1", `[]`, "empty list"},
