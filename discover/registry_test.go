@@ -50,7 +50,7 @@ func TestURLRegistryCauses(t *testing.T) {
 		{"a bomb", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			packer := gzip.NewWriter(w)
-			_, _ = packer.Write(make([]byte, 64<<20))
+			_, _ = packer.Write(make([]byte, 2*registryLimit))
 			_ = packer.Close()
 		}, "", nil, "not a discovery service", true},
 		{"cut short", func(w http.ResponseWriter, _ *http.Request) {
