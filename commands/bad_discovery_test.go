@@ -45,6 +45,10 @@ var badDiscovery = map[string]badInput{
 		`proxy start --discovery-token T --discovery-endpoints http://127.0.0.1:2379,http://127.0.0.1`, nil, ExitUsage,
 		`--discovery-endpoints: "http://127.0.0.1": not of the form http://host:port: "http://127.0.0.1"`, endpointHint,
 	},
+	"endpoint with a user": {
+		`proxy start --discovery-token T --discovery-endpoints http://root:secret@127.0.0.1:2379`, nil, ExitUsage,
+		`--discovery-endpoints: "…@127.0.0.1:2379": it has a user name`, "leave that out, and give --discovery-user",
+	},
 	"timeout of nothing": {
 		`proxy start --discovery-token T --discovery-endpoints http://127.0.0.1:2379 --discovery-request-timeout 0`, nil, ExitUsage,
 		"--discovery-request-timeout: without a limit a dead service would be waited for", "write a time such as 5s, or leave it out",
@@ -94,7 +98,7 @@ var badDiscovery = map[string]badInput{
 		`--discovery-fallback: "never" is not one of proxy, exit`, "write one of: proxy, exit",
 	},
 	"member with another fallback of etcd's": {
-		`member start -- --name m1 --discovery-fallback never`, nil, ExitUsage,
+		`member start -- --name m1 --discovery-fallback never --discovery-token T`, nil, ExitUsage,
 		`--discovery-fallback: "never" is neither proxy nor exit`, "write proxy or exit",
 	},
 	"member that is a proxy": {

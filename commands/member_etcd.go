@@ -3,10 +3,11 @@ package commands
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,7 +18,8 @@ import (
 	"etcdops/promote"
 )
 
-// relayed are the signals that etcd gets from us.
+// relayed are the signals that etcd gets from us, but for those that we were
+// started without, as by nohup.
 var relayed = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 }
@@ -32,13 +34,15 @@ type signalRelay struct {
 	done chan struct{}
 
 	etcd  atomic.Pointer[promote.Etcd]
-	ended atomic.Bool // etcd was given one that ends it
+	asked atomic.Bool // somebody wants etcd, or us, to end
 }
 
 func newSignalRelay(ctx context.Context) *signalRelay {
 	r := &signalRelay{in: make(chan os.Signal, len(relayed)), done: make(chan struct{})}
 	r.ctx, r.end = context.WithCancel(ctx)
-	signal.Notify(r.in, relayed...)
+	if heard := slices.DeleteFunc(slices.Clone(relayed), signal.Ignored); len(heard) > 0 { // none would mean all
+		signal.Notify(r.in, heard...)
+	}
 	go r.run()
 	return r
 }
@@ -47,31 +51,28 @@ func (r *signalRelay) run() {
 	defer close(r.done)
 	for sig := range r.in {
 		ends := sig != syscall.SIGUSR1 && sig != syscall.SIGUSR2
-		etcd := r.etcd.Load()
-		if etcd == nil {
-			if ends {
-				r.end()
-			}
-			continue
-		}
 		if ends {
-			r.ended.Store(true)
+			r.asked.Store(true)
 		}
-		_ = etcd.Signal(sig) // it ends by itself if it can't be reached
+		switch etcd := r.etcd.Load(); {
+		case etcd != nil:
+			_ = etcd.Signal(sig) // it has ended if it can't be reached
+		case ends:
+			r.end()
+		}
 	}
 }
 
-// passed tells whether etcd was asked to end.
-func (r *signalRelay) passed() bool { return r.ended.Load() || r.ctx.Err() != nil }
-
-// stop gives the signals their usual meaning again.
-func (r *signalRelay) stop() {
+// stop gives the signals their usual meaning again, and tells whether one of
+// them asked for the end.
+func (r *signalRelay) stop() (asked bool) {
 	r.once.Do(func() {
 		signal.Stop(r.in)
 		close(r.in)
 		<-r.done
 		r.end()
 	})
+	return r.asked.Load()
 }
 
 // etcdEnd is how long an etcd may take to end whose starter's context ended.
@@ -81,35 +82,24 @@ const etcdEnd = 2 * promote.DefaultGrace
 // signals are its. The error is how it ended; a signal that ended it ends us
 // too.
 func (m *memberStart) runEtcd(ctx context.Context, relay *signalRelay) error {
-	args, environ, cleanup, err := m.etcdLine()
+	etcd, err := m.joiningEtcd()
 	if err != nil {
 		return fail(ExitFailed, err, "check the rights of "+os.TempDir())
 	}
-	defer cleanup()
-	if m.env.Getenv("NOTIFY_SOCKET") != "" {
-		notes, err := promote.RelayNotifications(func(state string) { _, _ = daemon.SdNotify(false, state) })
-		if err != nil {
-			return fail(ExitFailed, err, "check the rights of "+os.TempDir())
-		}
-		defer notes.Close()
-		environ = append(environ[:len(environ):len(environ)], notes.Variable) // the last one counts
+	for _, file := range etcd.Files {
+		defer file.Close()
 	}
-	etcd := &promote.Etcd{
-		Path: m.binary.Path, Args: m.binary.Args, Flags: args, Environ: environ, AsIs: true,
-		Log: m.env.Stderr, Out: m.env.Stdout, DieWithParent: m.binary.Embedded, DeathSignal: !m.binary.Embedded,
-	}
+	endNotes := m.relayNotifications(etcd)
+	defer endNotes()
 	runtime.LockOSThread() // for DeathSignal
 	defer runtime.UnlockOSThread()
 	if err := etcd.Start(context.WithoutCancel(ctx)); err != nil {
 		return fail(ExitFailed, err, "check that it can be run: "+m.binary.Path+" --version")
 	}
 	relay.etcd.Store(etcd)
-	if relay.ctx.Err() != nil { // a signal came just before
-		_ = etcd.Signal(syscall.SIGTERM)
-	}
 	select {
 	case <-etcd.Done():
-	case <-ctx.Done():
+	case <-relay.ctx.Done(): // a signal came just before etcd did, or ctx ended
 		if err := etcd.Stop(context.WithoutCancel(ctx), etcdEnd); err != nil {
 			return err
 		}
@@ -118,13 +108,28 @@ func (m *memberStart) runEtcd(ctx context.Context, relay *signalRelay) error {
 	code, sig := etcd.Exit()
 	switch {
 	case sig != 0:
-		cleanup()
+		endNotes()
 		endBySignal(sig)
-		return &Failure{Code: 128 + int(sig), Err: etcd.Err(), Hint: "see etcd's log above"}
+		return &Failure{Code: 128 + int(sig), Message: "etcd ended by signal: " + sig.String(), Hint: "see etcd's log above"}
 	case code != 0:
 		return &Failure{Code: code, Err: etcd.Err(), Hint: "see etcd's log above"}
 	}
 	return nil
+}
+
+// relayNotifications gives what etcd says to the service manager as ours, if
+// there is one. Without it etcd runs all the same.
+func (m *memberStart) relayNotifications(etcd *promote.Etcd) (end func()) {
+	if m.env.Getenv("NOTIFY_SOCKET") == "" {
+		return func() {}
+	}
+	notes, err := promote.RelayNotifications(func(state string) { _, _ = daemon.SdNotify(false, state) })
+	if err != nil {
+		m.logger.Warn("the service manager will not hear that etcd is ready", "error", err)
+		return func() {}
+	}
+	etcd.Environ = append(etcd.Environ[:len(etcd.Environ):len(etcd.Environ)], notes.Variable) // the last one counts
+	return sync.OnceFunc(notes.Close)
 }
 
 // endBySignal ends this process as etcd was ended, so that whoever waits for it
@@ -135,30 +140,59 @@ func endBySignal(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// exitingConfig copies etcd's config file with discovery-fallback: exit.
-func exitingConfig(path string) (own string, cleanup func(), err error) {
+// joiningEtcd is etcd for a start that may fail because the cluster is full: it
+// must end then, whatever its own --discovery-fallback says, and not become a
+// proxy of its own.
+func (m *memberStart) joiningEtcd() (*promote.Etcd, error) {
+	etcd := &promote.Etcd{
+		Path: m.binary.Path, Args: m.binary.Args, Flags: m.opts.Args, Environ: m.env.Environ, AsIs: true,
+		Log: m.env.Stderr, Out: m.env.Stdout, DieWithParent: m.binary.Embedded, DeathSignal: !m.binary.Embedded,
+	}
+	if !m.binary.Knows(fallbackSetting) {
+		return etcd, nil
+	}
+	path := m.settings.String(configFileSetting)
+	if path == "" {
+		etcd.Flags = append(withoutFlags(etcd.Flags, fallbackSetting), dashed(fallbackSetting)+"="+fallbackExit)
+		etcd.Environ = withoutVariables(etcd.Environ, fallbackSetting)
+		return etcd, nil
+	}
+	config, err := exitingConfig(path)
+	if err != nil {
+		return nil, fmt.Errorf("prepare etcd's config file: %w", err)
+	}
+	etcd.Files = []*os.File{config}
+	etcd.Flags = append(withoutFlags(etcd.Flags, configFileSetting), fmt.Sprintf("--%s=/dev/fd/%d", configFileSetting, promote.FirstFile))
+	etcd.Environ = withoutVariables(etcd.Environ, configFileSetting)
+	return etcd, nil
+}
+
+// exitingConfig copies etcd's config file with discovery-fallback: exit. The copy
+// has no name any more: nothing of it is left, however we end.
+func exitingConfig(path string) (*os.File, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	keys, err := parseYAML(content)
+	keys, err := parseYAML(content, false)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	keys[fallbackSetting] = fallbackExit
-	changed, err := json.Marshal(keys)
+	changed, err := json.Marshal(keys) // JSON is YAML
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "etcdops-config-")
+	file, err := os.CreateTemp("", "etcdops-config-")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	cleanup = func() { _ = os.RemoveAll(dir) }
-	own = filepath.Join(dir, filepath.Base(path))
-	if err := os.WriteFile(own, changed, 0o600); err != nil { // JSON is YAML
-		cleanup()
-		return "", nil, err
+	if err := os.Remove(file.Name()); err == nil {
+		_, err = file.WriteAt(changed, 0)
 	}
-	return own, cleanup, nil
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }

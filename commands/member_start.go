@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,79 +72,101 @@ type memberStart struct {
 
 // runMemberStart decides what this machine is to be. The cases, in their order:
 //
-//	data directory        discovery  registry            what happens
-//	holds a member's log  any        not read            etcd
-//	holds proxy/          not set    –                   refused: etcd would not start there
-//	any other             not set    –                   etcd
-//	holds proxy/          set        not read            a proxy (with exit: see the rows below)
-//	any other             set        full without us     a proxy (with exit: 6)
-//	holds proxy/          set        has room for us     refused (exit alone comes here)
-//	any other             set        has room for us     etcd; if it fails, the registry is read again:
-//	                                                     full without us: a proxy (with exit: 6); else as etcd ended
-//	any other             set        unknown token …     exit 3, nothing was started
-//	any other             set        can't be read now   etcd, which tries for ever
+//	data directory                  discovery  registry          what happens
+//	a promotion is under way in it  any        not read          a proxy, which serves beside the member
+//	holds a member's log            any        not read          etcd, whatever else is wrong
+//	holds proxy/                    set        not read          a proxy (with exit: see the rows below)
+//	holds proxy/                    not set    –                 refused: etcd would not start there
+//	any other                       not set    –                 etcd
+//	any other                       set        full without us   a proxy (with exit: 6)
+//	holds proxy/                    set        has room for us   refused (exit alone comes here)
+//	any other                       set        has room for us   etcd; if it fails, the registry is read again:
+//	                                                             full without us: a proxy (with exit: 6); else as etcd ended
+//	any other                       set        unknown token …   exit 3, nothing was started
+//	any other                       set        can't be read now etcd, which tries for ever
 func runMemberStart(ctx context.Context, env *Env, opts memberStartOptions) error {
 	m := &memberStart{env: env, opts: opts}
-	if err := m.readSettings(); err != nil {
-		return err
-	}
-	var err error
-	if m.binary, err = etcdBinary(ctx, opts.Etcd, ourselves()); err != nil {
-		return err
-	}
-	dataDir, walDir := m.settings.String("data-dir"), m.settings.String("wal-dir")
+	dataDir, walDir := m.folders()
 	isMember, err := promote.HasLog(dataDir, walDir)
 	if err != nil {
 		return fail(ExitRefused, fmt.Errorf("look into the data directory: %w", err), "run it as a user who can look there")
 	}
-	if isMember { // whose discovery is over, and no longer of interest
-		return m.becomeEtcd()
+	promoting := promote.Unfinished(dataDir)
+	if isMember && !promoting {
+		return m.becomeEtcd(ctx)
 	}
-	if err := m.checkDiscovery(ctx); err != nil {
+	if err := m.readSettings(); err != nil {
 		return err
 	}
 	wasProxy := exists(filepath.Join(dataDir, "proxy"))
 	switch {
-	case !m.discovers() && wasProxy:
-		return m.refuseProxyFolder()
-	case !m.discovers():
-		return m.becomeEtcd()
-	case wasProxy && m.fallback == fallbackProxy:
+	case promoting:
+		return m.becomeProxy(ctx)
+	case wasProxy && m.discovers() && m.fallback == fallbackProxy:
 		m.logger.Info("this was a proxy before, and is one again", "folder", filepath.Join(dataDir, "proxy"))
 		return m.becomeProxy(ctx)
+	case wasProxy && !m.discovers():
+		return m.refuseProxyFolder()
+	case !m.discovers():
+		return m.becomeEtcd(ctx)
+	}
+	if err := m.findEtcd(ctx); err != nil {
+		return err
+	}
+	if err := m.checkDiscovery(ctx); err != nil {
+		return err
 	}
 	return m.tryToJoin(ctx, wasProxy)
 }
 
-// readSettings reads what etcd will read: its flags and variables, or where
-// there is a config file, that alone (server/etcdmain/config.go, parse).
-func (m *memberStart) readSettings() error {
+// etcdSettings are what etcd is told by flags and variables, or where there is a
+// config file, by that alone (server/etcdmain/config.go, parse). The file is not
+// read yet.
+func (m *memberStart) etcdSettings() *Settings {
 	s := &Settings{table: map[string]Setting{}, flag: readArgs(m.opts.Args), getenv: m.env.Getenv, others: true}
 	for _, setting := range proxySettings() {
 		setting.Ignored = false
 		s.table[setting.Name] = setting
 	}
-	if err := s.readConfigFile(); err != nil {
-		return err
-	}
 	if path := s.String(configFileSetting); path != "" {
 		s.flag = readArgs([]string{"--" + configFileSetting + "=" + path})
 		s.getenv = func(string) string { return "" }
 	}
+	return s
+}
+
+// folders are etcd's --data-dir and --wal-dir. Nothing else is judged: a member
+// must start again with whatever etcd puts up with.
+func (m *memberStart) folders() (dataDir, walDir string) {
+	s := m.etcdSettings()
+	s.file = map[string]string{}
+	if path := s.String(configFileSetting); path != "" {
+		content, _ := os.ReadFile(path) // what can't be read is etcd's to name
+		keys, _ := parseYAML(content, false)
+		for _, name := range []string{"name", "data-dir", "wal-dir"} {
+			if value, ok := keys[name].(string); ok {
+				s.file[name] = value
+			}
+		}
+	}
+	return s.String("data-dir"), s.String("wal-dir")
+}
+
+// readSettings reads all that etcd will read.
+func (m *memberStart) readSettings() error {
+	s := m.etcdSettings()
+	if err := s.readConfigFile(); err != nil {
+		return err
+	}
 	m.settings = s
-	if mode, _ := s.Lookup("proxy"); s.IsSet("proxy") && mode != "off" {
+	switch mode := s.String("proxy"); {
+	case !s.IsSet("proxy"), mode == "off", mode == "false": // YAML's off
+	default:
 		return s.Bad("proxy", "take it out, or run etcdops proxy start with these flags", "this starts a member, not a proxy")
 	}
-	fallback := s.String(fallbackSetting)
-	switch {
-	case m.opts.Fallback != "":
-		m.fallback = m.opts.Fallback
-	case fallback == "" || fallback == fallbackProxy:
-		m.fallback = fallbackProxy
-	case fallback == fallbackExit:
-		m.fallback = fallbackExit
-	default:
-		return s.Bad(fallbackSetting, "write proxy or exit", "%q is neither proxy nor exit", fallback)
+	m.fallback = cmp.Or(m.opts.Fallback, s.String(fallbackSetting), fallbackProxy)
+	if m.discovers() && m.fallback != fallbackProxy && m.fallback != fallbackExit {
+		return s.Bad(fallbackSetting, "write proxy or exit", "%q is neither proxy nor exit", m.fallback)
 	}
 	var err error
 	m.logger, err = newLogger(m.env.Stderr, s)
@@ -153,6 +176,12 @@ func (m *memberStart) readSettings() error {
 // ourselves are who asks an etcd here.
 func ourselves() promote.Asker {
 	return promote.Asker{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+}
+
+func (m *memberStart) findEtcd(ctx context.Context) error {
+	var err error
+	m.binary, err = etcdBinary(ctx, m.opts.Etcd, ourselves())
+	return err
 }
 
 // discovers tells whether etcd asks a discovery service.
@@ -179,9 +208,6 @@ func (m *memberStart) checkDiscovery(ctx context.Context) error {
 			return s.Bad(d.name, d.hint, "etcd %s has no %s", m.binary.Version, dashed(d.name))
 		}
 	}
-	if !m.discovers() {
-		return nil
-	}
 	if err := checkSources(s); err != nil {
 		return err
 	}
@@ -204,7 +230,7 @@ func (m *memberStart) refuseProxyFolder() error {
 // tryToJoin starts etcd where the registry has room for it.
 func (m *memberStart) tryToJoin(ctx context.Context, wasProxy bool) error {
 	relay := newSignalRelay(ctx)
-	defer relay.stop()
+	defer func() { relay.stop() }()
 	full, err := m.isFull(relay.ctx)
 	var final *discover.RegistryError
 	switch {
@@ -225,7 +251,7 @@ func (m *memberStart) tryToJoin(ctx context.Context, wasProxy bool) error {
 		return fail(ExitRefused, err, "check the rights of "+m.settings.String("data-dir"))
 	}
 	ended := m.runEtcd(ctx, relay)
-	if ended == nil || relay.passed() {
+	if ended == nil || relay.asked.Load() {
 		return ended
 	}
 	isMember, err := promote.HasLog(m.settings.String("data-dir"), m.settings.String("wal-dir"))
@@ -266,16 +292,16 @@ func (m *memberStart) fallBack(ctx context.Context, relay *signalRelay, attempt 
 			m.logger.Info("set aside what the failed start has left", "folder", aside)
 		}
 	}
-	if m.fallback == fallbackExit {
+	asked := relay.stop()
+	switch {
+	case m.fallback == fallbackExit:
 		return &Failure{
 			Code: ExitClusterFull, Message: "the cluster of this discovery has all its members, and this is none of them",
 			Hint: "start a proxy instead: --discovery-fallback=proxy; or add this member by hand with: etcdops proxy promote",
 		}
-	}
-	if relay.ctx.Err() != nil {
+	case asked:
 		return interrupted(context.Canceled)
 	}
-	relay.stop()
 	m.logger.Warn("the cluster has all its members: this becomes a proxy")
 	return m.becomeProxy(ctx)
 }
@@ -286,7 +312,10 @@ func (m *memberStart) becomeProxy(ctx context.Context) error {
 }
 
 // becomeEtcd replaces this process by etcd: nothing is left for it to do.
-func (m *memberStart) becomeEtcd() error {
+func (m *memberStart) becomeEtcd(ctx context.Context) error {
+	if err := m.findEtcd(ctx); err != nil {
+		return err
+	}
 	argv := append(append([]string{m.binary.Path}, m.binary.Args...), m.opts.Args...)
 	if err := syscall.Exec(m.binary.Path, argv, m.env.Environ); err != nil {
 		return fail(ExitFailed, fmt.Errorf("start %s: %w", m.binary.Path, err), "check that it can be run: "+m.binary.Path+" --version")
@@ -297,26 +326,4 @@ func (m *memberStart) becomeEtcd() error {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, os.ErrNotExist)
-}
-
-// etcdLine is etcd's command line and environment for a start that may fail
-// because the cluster is full: etcd must end then, whatever its own
-// --discovery-fallback says, and not become a proxy of its own. cleanup removes
-// what was made for it.
-func (m *memberStart) etcdLine() (args, environ []string, cleanup func(), err error) {
-	args, environ, cleanup = m.opts.Args, m.env.Environ, func() {}
-	if !m.binary.Knows(fallbackSetting) {
-		return args, environ, cleanup, nil
-	}
-	path := m.settings.String(configFileSetting)
-	if path == "" {
-		args = append(withoutFlags(args, fallbackSetting), dashed(fallbackSetting)+"="+fallbackExit)
-		return args, withoutVariables(environ, fallbackSetting), cleanup, nil
-	}
-	own, cleanup, err := exitingConfig(path)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("prepare etcd's config file: %w", err)
-	}
-	args = append(withoutFlags(args, configFileSetting), dashed(configFileSetting)+"="+own)
-	return args, withoutVariables(environ, configFileSetting), cleanup, nil
 }

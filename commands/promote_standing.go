@@ -56,7 +56,7 @@ func findStanding(ctx context.Context, opts *promoteOptions) (*foundProxy, error
 }
 
 // urlUser is the user and the password in a URL.
-var urlUser = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s,@]*@`)
+var urlUser = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s]*@`)
 
 // hideSecrets keeps the passwords in URLs out of the journal and of what is
 // printed. A command line that has one is not kept at all: what can't be started
@@ -65,10 +65,12 @@ func hideSecrets(s *promote.Standing) {
 	for name, value := range s.Settings {
 		s.Settings[name] = urlUser.ReplaceAllString(value, "$1***@")
 	}
-	if slices.ContainsFunc(slices.Concat(s.Args, s.Environ), urlUser.MatchString) {
+	if slices.ContainsFunc(slices.Concat(s.Args, s.Environ), urlUser.MatchString) || slices.ContainsFunc(parseEtcdArgs(s.Args), isSecretFlag) {
 		s.Args, s.Environ = nil, slices.DeleteFunc(s.Environ, urlUser.MatchString)
 	}
 }
+
+func isSecretFlag(flag etcdFlag) bool { return isSecret(variable(flag.name)) }
 
 func findOurs(ctx context.Context, opts *promoteOptions) (*foundProxy, error) {
 	client := proxy.ControlClient{Path: proxy.ControlPath(opts.Request.DataDir)}

@@ -45,6 +45,15 @@ func TestPasswordsInURLsAreNotKept(t *testing.T) {
 			[]string{"PATH=/bin"},
 			"",
 		},
+		"a user of discovery": {
+			[]string{"etcdops", "proxy", "start", "--discovery-user", "root:secret"}, []string{"PATH=/bin"}, "", nil, []string{"PATH=/bin"}, "",
+		},
+		"a password of discovery": {
+			[]string{"etcdops", "proxy", "start", "--discovery-password=secret"}, nil, "", nil, nil, "",
+		},
+		"a comma in a password": {
+			[]string{"etcd", "--discovery", "http://u:sec,r@et@a:2379/T"}, nil, "http://u:sec,r@et@a:2379/T", nil, nil, "http://***@a:2379/T",
+		},
 		"two URLs and an at sign later": {
 			[]string{"etcd", "http://a:2380/,x@y"}, nil, "", []string{"etcd", "http://a:2380/,x@y"}, nil, "",
 		},

@@ -65,7 +65,7 @@ func (s *Settings) readConfigFile() error {
 	if err != nil {
 		return s.Bad(configFileSetting, "name a YAML file that this user can read, with etcd's flag names as keys", "%v", err)
 	}
-	keys, err := parseYAML(content)
+	keys, err := parseYAML(content, !s.others)
 	if err != nil {
 		return s.Bad(configFileSetting, "mend the file: one \"flag-name: value\" a line", "%s: %v", path, err)
 	}
@@ -79,10 +79,14 @@ func (s *Settings) readConfigFile() error {
 	return nil
 }
 
-// parseYAML refuses a key that is there twice, because only one of the two
-// would count. Numbers keep their digits.
-func parseYAML(content []byte) (map[string]any, error) {
-	text, err := yaml.YAMLToJSONStrict(content)
+// parseYAML, where it is strict, refuses a key that is there twice, because only
+// one of the two would count. Numbers keep their digits.
+func parseYAML(content []byte, strict bool) (map[string]any, error) {
+	toJSON := yaml.YAMLToJSON
+	if strict {
+		toJSON = yaml.YAMLToJSONStrict
+	}
+	text, err := toJSON(content)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +110,8 @@ func (s *Settings) readKey(key string, value any) error {
 		return s.readDiscovery(value)
 	}
 	setting, known := s.table[key]
-	if !known && s.others {
-		return nil
+	if s.others && (!known || key == configFileSetting || isDiscoveryKey(key)) {
+		return nil // etcd reads v3 discovery from its section alone
 	}
 	if !known || key == configFileSetting {
 		return s.unknownKey(key, key)
@@ -170,9 +174,17 @@ var discoveryKeys = map[string]string{
 	"client.auth.password":                   "discovery-password",
 }
 
+// isDiscoveryKey tells whether a flag has a key in that section.
+func isDiscoveryKey(flag string) bool {
+	return slices.Contains(slices.Collect(maps.Values(discoveryKeys)), flag)
+}
+
 // readDiscovery reads the section for v3 discovery, in which times are
 // nanoseconds.
 func (s *Settings) readDiscovery(value any) error {
+	if value == nil {
+		return nil
+	}
 	keys := map[string]any{}
 	flatten(keys, "", value)
 	for _, key := range slices.Sorted(maps.Keys(keys)) {

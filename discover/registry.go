@@ -47,7 +47,7 @@ func newRegistered(id, value string, created uint64) Registered {
 		if err != nil {
 			var bad *BadClusterError
 			errors.As(err, &bad)
-			r.Problem = fmt.Sprintf("bad entry %.80q: %s", entry, oneLine(bad.Reason))
+			r.Problem = fmt.Sprintf("bad entry %.80q: %s", withoutUser(entry), oneLine(bad.Reason))
 			r.Name, r.PeerURLs = "", []string{}
 			return r
 		}
@@ -57,6 +57,14 @@ func newRegistered(id, value string, created uint64) Registered {
 		}
 	}
 	return r
+}
+
+// withoutUser hides a user and a password in a URL.
+func withoutUser(text string) string {
+	if at := strings.LastIndex(text, "@"); at >= 0 {
+		return "…" + text[at:]
+	}
+	return text
 }
 
 // Bootstrapped tells whether all members that the cluster is to have are there.
@@ -116,21 +124,24 @@ func (r *Registry) peerURLs() ([]string, error) {
 
 // RegistryError says what is wrong with a token or its service: asking again
 // does not help.
-type RegistryError struct{ Reason string }
+type RegistryError struct {
+	Reason  string
+	ofToken bool // the service itself is good
+}
 
 func (e *RegistryError) Error() string { return e.Reason }
 
 var (
-	errTokenNotFound = &RegistryError{"token not found"}
-	errSizeMissing   = &RegistryError{"size missing: the token has no _config/size"}
+	errTokenNotFound = &RegistryError{Reason: "token not found", ofToken: true}
+	errSizeMissing   = &RegistryError{Reason: "size missing: the token has no _config/size", ofToken: true}
 )
 
 func badSize(value string) error {
-	return &RegistryError{fmt.Sprintf("bad size %.20q: it must be a number above 0", value)}
+	return &RegistryError{Reason: fmt.Sprintf("bad size %.20q: it must be a number above 0", value), ofToken: true}
 }
 
 func notDiscovery(why string) error {
-	return &RegistryError{"not a discovery service: " + why}
+	return &RegistryError{Reason: "not a discovery service: " + why}
 }
 
 // registryService is where a registry can be read.
@@ -205,7 +216,9 @@ func (e *WaitingError) Error() string {
 
 // awaitBootstrap reads the registry again at each change until the cluster has
 // bootstrapped. The service's events only say when to look: updates, deletions
-// and those of _config among them are no members. Errors are a *WaitingError
+// and those of _config among them are no members. What answers in the service's
+// place for a moment, as a balancer does, is no reason to turn to another
+// source. Errors are a *WaitingError
 // where the time is up, a *RegistryError, or the end of ctx.
 func (s *search) awaitBootstrap(ctx context.Context, source *Source, service registryService) error {
 	limit := s.config.BootstrapWait
@@ -242,7 +255,7 @@ func (s *search) awaitBootstrap(ctx context.Context, source *Source, service reg
 		endLook()
 		var final *RegistryError
 		switch {
-		case errors.As(err, &final):
+		case errors.As(err, &final) && final.ofToken:
 			return err
 		case err != nil:
 			failures, trouble = min(failures+1, 16), ", "+contactCause(err, start).Error()

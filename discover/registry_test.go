@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -323,6 +324,73 @@ func TestBootstrapWaitEndsWithItsContext(t *testing.T) {
 	_, err := New(Config{DiscoveryURL: registry.token(), Waiting: func(*WaitingError) { cancel() }}).Resolve(ctx)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What answers in the service's place for a moment is no reason to turn to
+// another source, which could be another cluster.
+func TestBootstrapWaitOutlivesABalancer(t *testing.T) {
+	peer, stranger := newPeer(t, clusterA), newPeer(t, clusterB)
+	registry := newRegistryServer(t, "2", entries(peer.URL)...)
+	said := make(chan string, 100)
+	config := Config{DiscoveryURL: registry.token(), InitialCluster: cluster(stranger.URL), Waiting: func(w *WaitingError) { said <- w.Progress }}
+	done := make(chan error, 1)
+	f := NewFollower(config)
+	go func() {
+		_, err := f.Refresh(t.Context())
+		done <- err
+	}()
+	<-said
+	registry.change(func() { registry.status = http.StatusNotFound })
+	for progress := range said {
+		if strings.Contains(progress, "not a discovery service") {
+			break
+		}
+	}
+	registry.change(func() { registry.status, registry.size = 0, "1" })
+	if err := <-done; err != nil || f.Last().ClusterID != clusterA || stranger.timesAsked() > 0 {
+		t.Errorf("got %+v, %v, the stranger was asked %d times", f.Last(), err, stranger.timesAsked())
+	}
+}
+
+// A registry that has shrunk keeps no proxy from the cluster that its file names.
+func TestBootstrapIsNotWaitedForWithAClusterFile(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	peer.set(func(p *fakePeer) { p.down = true })
+	registry := newRegistryServer(t, "3", entries(peer.URL)...)
+	config := Config{DiscoveryURL: registry.token(), DataDir: t.TempDir()}
+	writeFile(t, config.DataDir, fmt.Sprintf(`{"PeerURLs":[%q],"cluster_id":"cdf818194e3a8c32","flags":%q}`, peer.URL, config.canonicalFlags(nil)))
+	f := NewFollower(config)
+	var waiting *WaitingError
+	if _, err := f.Refresh(t.Context()); !errors.As(err, &waiting) {
+		t.Fatalf("got %v", err)
+	}
+	peer.set(func(p *fakePeer) { p.down = false })
+	refresh(t, f)
+}
+
+// Without an index a service is asked to wait from now on: asked for history, it
+// would answer at once, again and again.
+func TestBootstrapOfAServiceWithoutIndex(t *testing.T) {
+	registry := newRegistryServer(t, "2", entries("http://a:2380")...)
+	var waits atomic.Int32
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("wait") == "true" {
+			waits.Add(1)
+			if r.URL.Query().Get("waitIndex") == "" {
+				<-r.Context().Done()
+			}
+		}
+		recorder := httptest.NewRecorder()
+		registry.ServeHTTP(recorder, r)
+		w.WriteHeader(recorder.Code)
+		_, _ = w.Write(recorder.Body.Bytes())
+	}))
+	defer front.Close()
+	_, err := New(Config{DiscoveryURL: front.URL + fakeToken, BootstrapWait: 2 * time.Second}).Resolve(t.Context())
+	var waiting *WaitingError
+	if !errors.As(err, &waiting) || waits.Load() != 1 {
+		t.Errorf("got %v after %d waits", err, waits.Load())
 	}
 }
 

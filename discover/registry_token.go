@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -64,6 +65,9 @@ func ParseDiscoveryEndpoint(raw string) error {
 	if !strings.Contains(raw, "://") {
 		raw = "http://" + raw
 	}
+	if u, err := url.Parse(raw); err == nil && u.User != nil {
+		return &BadURLError{"it has a user name", "leave that out, and give --discovery-user"}
+	}
 	if _, err := parseTarget(raw); err != nil {
 		return &BadURLError{err.Error(), hint}
 	}
@@ -85,6 +89,7 @@ type tokenRegistry struct {
 
 	client   *clientv3.Client // of the endpoint that answered last; nil without
 	endpoint string
+	doubts   error // what was odd about its answer over HTTP; nil if nothing
 	revision int64 // of the last look
 }
 
@@ -114,24 +119,40 @@ func (r *tokenRegistry) look(ctx context.Context) (*Registry, error) {
 		r.close()
 	}
 	var causes []string
-	for _, endpoint := range r.endpoints {
-		err := r.connect(ctx, endpoint)
-		if err == nil {
-			var registry *Registry
-			registry, err = r.read(ctx)
-			var final *RegistryError
-			if err == nil || errors.As(err, &final) {
-				return registry, err
-			}
-			r.close()
+	for i, endpoint := range r.endpoints {
+		registry, err := r.lookAt(ctx, endpoint, len(r.endpoints)-i)
+		var final *RegistryError
+		if err == nil || errors.As(err, &final) {
+			return registry, err
 		}
 		causes = append(causes, endpoint+": "+cause(err))
 	}
 	return nil, errors.New(strings.Join(causes, "; "))
 }
 
-// connect makes a client of one endpoint, after it has shown over HTTP that it
-// is an etcd: gRPC keeps the cause of a failed connect to itself.
+// lookAt reads the registry at one endpoint, the first of so many that are left
+// to be asked: each has its share of the time.
+func (r *tokenRegistry) lookAt(ctx context.Context, endpoint string, left int) (*Registry, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
+		defer cancel()
+	}
+	if err := r.connect(ctx, endpoint); err != nil {
+		return nil, err
+	}
+	registry, err := r.read(ctx)
+	var final *RegistryError
+	if err != nil && !errors.As(err, &final) {
+		r.close()
+	}
+	return registry, err
+}
+
+// connect makes a client of one endpoint. It first asks for /version over
+// HTTP/1.1: gRPC keeps the cause of a failed connect to itself. An odd answer is
+// no more than a doubt: with --listen-client-http-urls etcd answers nothing but
+// gRPC there.
 func (r *tokenRegistry) connect(ctx context.Context, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, r.config.DialTimeout+r.config.RequestTimeout)
 	defer cancel()
@@ -140,8 +161,11 @@ func (r *tokenRegistry) connect(ctx context.Context, endpoint string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := askVersion(ctx, r.dialer, to); err != nil {
-		return err
+	var failed *connectError
+	var silent *silenceError
+	_, r.doubts = askVersion(ctx, r.dialer, to)
+	if errors.As(r.doubts, &failed) || errors.As(r.doubts, &silent) {
+		return r.doubts
 	}
 	start := time.Now()
 	tlsConfig := r.tls
@@ -159,9 +183,26 @@ func (r *tokenRegistry) connect(ctx context.Context, endpoint string) error {
 	r.endpoint = endpoint
 	if err != nil {
 		r.client = nil
-		return silence(err, "answer", start)
+		return r.explain(err, start)
 	}
 	return nil
+}
+
+// explain makes an odd answer over HTTP the cause where gRPC found nobody.
+func (r *tokenRegistry) explain(err error, start time.Time) error {
+	switch code := status.Code(err); {
+	case errors.Is(err, context.Canceled):
+		return err
+	case code == codes.DeadlineExceeded, code == codes.Canceled:
+		err = &silenceError{"answer", time.Since(start)}
+	default:
+		err = silence(err, "answer", start)
+	}
+	var silent *silenceError
+	if r.doubts != nil && (errors.As(err, &silent) || status.Code(err) == codes.Unavailable) {
+		return r.doubts
+	}
+	return err
 }
 
 // read asks for the size and the members, as etcd does.
@@ -214,10 +255,8 @@ func (r *tokenRegistry) get(ctx context.Context, key string, options ...clientv3
 		return nil, notDiscovery(r.endpoint + " does not speak etcd's v3 API")
 	case isDenied(err):
 		return nil, fmt.Errorf("%s: check --discovery-user", cause(err))
-	case code == codes.DeadlineExceeded, code == codes.Canceled:
-		return nil, &silenceError{"answer", time.Since(start)}
 	}
-	return nil, silence(err, "answer", start)
+	return nil, r.explain(err, start)
 }
 
 func (r *tokenRegistry) await(ctx context.Context) error {

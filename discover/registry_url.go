@@ -155,7 +155,7 @@ func (r *urlRegistry) look(ctx context.Context) (*Registry, error) {
 		return nil, err
 	}
 	if !folder.Node.Dir {
-		return nil, &RegistryError{"the token is a key with a value, not a folder"}
+		return nil, &RegistryError{Reason: "the token is a key with a value, not a folder", ofToken: true}
 	}
 	var members []Registered
 	for _, node := range folder.Node.Nodes {
@@ -181,11 +181,14 @@ func (r *urlRegistry) size(ctx context.Context) (int, error) {
 	return size, nil
 }
 
-// await waits for the next event below the token.
+// await waits for the next event below the token. Where the service does not say
+// how far it is, from now on: the next look may then come late.
 func (r *urlRegistry) await(ctx context.Context) error {
-	_, err := r.get(ctx, "", url.Values{
-		"recursive": {"true"}, "wait": {"true"}, "waitIndex": {strconv.FormatUint(r.index+1, 10)},
-	})
+	query := url.Values{"recursive": {"true"}, "wait": {"true"}}
+	if r.index > 0 {
+		query.Set("waitIndex", strconv.FormatUint(r.index+1, 10))
+	}
+	_, err := r.get(ctx, "", query)
 	return err
 }
 
@@ -212,7 +215,6 @@ func (r *urlRegistry) get(ctx context.Context, key string, query url.Values) (*k
 		return nil, notDiscovery(fmt.Sprintf("its answer is larger than %d bytes", registryLimit))
 	}
 	if query == nil && key == "" {
-		// Without it a wait begins at the present, and the next look is late.
 		r.index, _ = strconv.ParseUint(response.Header.Get("X-Etcd-Index"), 10, 64)
 	}
 	return judgeAnswer(response.StatusCode, body)
@@ -237,7 +239,7 @@ func judgeAnswer(status int, body []byte) (*keysAnswer, error) {
 	case status == http.StatusNotFound && isJSON && answer.ErrorCode == keyNotFound:
 		return nil, errTokenNotFound
 	case status == http.StatusUnauthorized && isJSON:
-		return nil, &RegistryError{"it wants a user: write it into the URL, as http://user:password@host"}
+		return nil, &RegistryError{Reason: "it wants a user: write it into the URL, as http://user:password@host"}
 	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
 		return nil, fmt.Errorf("answer has status %d", status)
 	case status == http.StatusNotFound:

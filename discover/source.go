@@ -224,6 +224,11 @@ func (s *search) planFile(flagsSet bool) (file Source, first bool) {
 	if age := m.age(now); age != "" {
 		file.Reason += ", " + age + " ago"
 	}
+	if first && s.config.BootstrapWait == 0 {
+		// Where a cluster was known, its members may come back while a registry
+		// that has shrunk is waited for: whoever asks again asks them first.
+		s.config.BootstrapWait = -1
+	}
 	if first && s.pin == 0 && m.clusterID != 0 {
 		s.pin, s.pinnedBy = m.clusterID, "the cluster file "+m.path
 	}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +49,8 @@ type Etcd struct {
 	// Out receives what etcd prints to its standard output. If nil, that goes to
 	// Log too.
 	Out io.Writer
+	// Files are inherited by the child, the first one as FirstFile.
+	Files []*os.File
 	// DieWithParent makes the child end when this process ends, however that
 	// happens. The child must call DieWithParent when it starts, as our own
 	// etcd command does.
@@ -106,6 +109,7 @@ func (e *Etcd) Start(ctx context.Context) error {
 	}
 	cmd.WaitDelay = DefaultGrace
 
+	cmd.ExtraFiles = slices.Clone(e.Files)
 	var inherited *os.File
 	if e.DieWithParent {
 		read, write, err := os.Pipe()
@@ -113,8 +117,8 @@ func (e *Etcd) Start(ctx context.Context) error {
 			return fmt.Errorf("start etcd: make the parent's pipe: %w", err)
 		}
 		inherited, e.lifeline = read, write
-		cmd.ExtraFiles = []*os.File{read}
-		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", parentPipeVariable, firstExtraFile))
+		cmd.ExtraFiles = append(cmd.ExtraFiles, read)
+		cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], fmt.Sprintf("%s=%d", parentPipeVariable, FirstFile+len(e.Files)))
 	}
 	err := cmd.Start()
 	if inherited != nil {

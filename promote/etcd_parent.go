@@ -13,8 +13,8 @@ const (
 	// parentPipeVariable names the inherited descriptor whose other end only
 	// the parent holds.
 	parentPipeVariable = "ETCDOPS_PARENT_PIPE"
-	// firstExtraFile is the descriptor of the first of exec.Cmd's ExtraFiles.
-	firstExtraFile = 3
+	// FirstFile is the descriptor that a child finds the first of Etcd.Files at.
+	FirstFile = 3
 	// orphanGrace is how long an orphan may take to close its files.
 	orphanGrace = 2 * time.Second
 )

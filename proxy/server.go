@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,7 +235,7 @@ func (s *Server) checkDataDir() error {
 	}
 	entries, err := os.ReadDir(wal)
 	switch {
-	case err == nil && len(entries) > 0:
+	case err == nil && slices.ContainsFunc(entries, isLog):
 		return &MemberDataError{wal}
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("look into the data directory: %w", err)
@@ -247,6 +249,9 @@ func (s *Server) checkDataDir() error {
 	}
 	return nil
 }
+
+// isLog tells a file of a member's log (Exist, server/storage/wal/util.go).
+func isLog(entry os.DirEntry) bool { return strings.HasSuffix(entry.Name(), ".wal") }
 
 // MemberDataError says that the data directory holds a member's log.
 type MemberDataError struct{ WAL string }
