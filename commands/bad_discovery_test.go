@@ -22,7 +22,9 @@ var badDiscovery = map[string]badInput{
 		`--discovery: "https://discovery.example.org/": it has no token behind the host`, discoveryURLHint,
 	},
 	"url with a query, by variable": {
-		`proxy members`, []string{"ETCD_DISCOVERY=http://127.0.0.1:2379/T?size=3"}, ExitUsage,
+		`proxy members`,
+		[]string{"ETCD_DISCOVERY=http://127.0.0.1:2379/T?size=3"},
+		ExitUsage,
 		`ETCD_DISCOVERY: "http://127.0.0.1:2379/T?size=3": it goes on after the token`, discoveryURLHint,
 	},
 	"url with a password, which is not shown": {
@@ -38,7 +40,9 @@ var badDiscovery = map[string]badInput{
 		"--discovery-token: there is no --discovery-endpoints to it", "add --discovery-endpoints with the client URLs of the etcd that keeps the token",
 	},
 	"endpoints without a token": {
-		`proxy discover`, []string{"ETCD_DISCOVERY_ENDPOINTS=http://127.0.0.1:2379"}, ExitUsage,
+		`proxy discover`,
+		[]string{"ETCD_DISCOVERY_ENDPOINTS=http://127.0.0.1:2379"},
+		ExitUsage,
 		"ETCD_DISCOVERY_ENDPOINTS: there is no --discovery-token to it", "add --discovery-token",
 	},
 	"endpoint without a port": {
@@ -58,11 +62,15 @@ var badDiscovery = map[string]badInput{
 		`--discovery-dial-timeout: "soon" is not a duration`, durationOf("--discovery-dial-timeout"),
 	},
 	"switch is a word": {
-		`proxy start`, []string{"ETCD_DISCOVERY_INSECURE_TRANSPORT=perhaps"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_DISCOVERY_INSECURE_TRANSPORT=perhaps"},
+		ExitUsage,
 		`ETCD_DISCOVERY_INSECURE_TRANSPORT: "perhaps" is neither true nor false`, "set ETCD_DISCOVERY_INSECURE_TRANSPORT to true or false",
 	},
 	"strict is a word": {
-		`proxy start`, []string{"ETCD_STRICT_SOURCES=perhaps"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_STRICT_SOURCES=perhaps"},
+		ExitUsage,
 		`ETCD_STRICT_SOURCES: "perhaps" is neither true nor false`, "set ETCD_STRICT_SOURCES to true or false",
 	},
 	"certificate without its key": {
@@ -102,7 +110,9 @@ var badDiscovery = map[string]badInput{
 		`--discovery-fallback: "never" is neither proxy nor exit`, "write proxy or exit",
 	},
 	"member that is a proxy": {
-		`member start -- --name m1`, []string{"ETCD_PROXY=readonly"}, ExitUsage,
+		`member start -- --name m1`,
+		[]string{"ETCD_PROXY=readonly"},
+		ExitUsage,
 		"ETCD_PROXY: this starts a member, not a proxy", "take it out, or run etcdops proxy start with these flags",
 	},
 	"member whose config file is not there": {

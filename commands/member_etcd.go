@@ -187,7 +187,7 @@ func exitingConfig(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(file.Name()); err == nil {
+	if err = os.Remove(file.Name()); err == nil {
 		_, err = file.WriteAt(changed, 0)
 	}
 	if err != nil {
