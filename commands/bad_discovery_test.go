@@ -93,6 +93,18 @@ var badDiscovery = map[string]badInput{
 		`proxy discover --discovery-srv _etcd-server._tcp.example.org`, nil, ExitUsage,
 		`--discovery-srv: "_etcd-server._tcp.example.org": it names the service too`, "leave out the parts that begin with _: --discovery-srv example.org",
 	},
+	"domain is an address": {
+		`proxy start --discovery-srv 127.0.0.1`, nil, ExitUsage,
+		`--discovery-srv: "127.0.0.1": it is an address, not a domain`, domainHint,
+	},
+	"name without a domain": {
+		`proxy start --discovery-srv-name east`, nil, ExitUsage,
+		"--discovery-srv-name: there is no --discovery-srv to it", "add --discovery-srv DOMAIN, or leave it out",
+	},
+	"token is a key": {
+		`proxy start --discovery-token /_etcd/registry/T --discovery-endpoints http://127.0.0.1:2379`, nil, ExitUsage,
+		`--discovery-token: "/_etcd/registry/T" is a key, not a token`, "write TOKEN for the key /_etcd/registry/TOKEN",
+	},
 	"name with a dot": {
 		`proxy start --discovery-srv example.org --discovery-srv-name a.b`, nil, ExitUsage,
 		`--discovery-srv-name: "a.b" is not a part of a DNS name`, "write NAME for records such as _etcd-server-NAME._tcp",

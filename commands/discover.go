@@ -85,14 +85,31 @@ func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error
 	if printErr := env.printTables(opts.Output, resolutionTables(env, resolution), resolution); printErr != nil {
 		return printErr
 	}
+	if err != nil {
+		return fail(ExitNoCluster, err, noClusterHint(s, resolution, err))
+	}
+	return nil
+}
+
+// noClusterHint is what to type next where no source led to a cluster.
+func noClusterHint(s *Settings, r *discover.Resolution, err error) string {
 	var waiting *discover.WaitingError
 	switch {
 	case errors.As(err, &waiting):
-		return fail(ExitNoCluster, err, "start the members that are missing; proxy start waits for them as long as it takes")
-	case err != nil:
-		return fail(ExitNoCluster, err, "mend the source that should work, or start a member that one of these peer URLs names")
+		return "start the members that are missing; proxy start waits for them as long as it takes"
+	case !namesSource(s):
+		return "name a source: --initial-cluster, --discovery, --discovery-token or --discovery-srv"
+	case len(r.Peers) > 0:
+		return "start a member that one of these peer URLs names, or correct the source that should name others"
+	case s.String("discovery") != "":
+		u, _ := discover.ParseDiscoveryURL(s.String("discovery")) // checkSources has passed
+		return "look at the token with: curl -i " + u.Redacted() + "/_config/size"
+	case s.String("discovery-token") != "":
+		return fmt.Sprintf("look at the token with: etcdctl --endpoints %s get --prefix /_etcd/registry/%s",
+			strings.Join(s.List("discovery-endpoints"), ","), s.String("discovery-token"))
+	default:
+		return "look at the records with: dig +short SRV _etcd-server._tcp." + s.String("discovery-srv")
 	}
-	return nil
 }
 
 // sayWaiting prints how far a bootstrap has come, each state once.
@@ -148,7 +165,7 @@ func fileTable(sources []discover.Source) Table {
 		if s.File.Flags != nil {
 			flags = *s.File.Flags
 		}
-		table.Rows = append(table.Rows, []string{s.File.Path, age, s.File.ClusterID, strings.ReplaceAll(oneLine(flags), " ", "\n")})
+		table.Rows = append(table.Rows, []string{s.File.Path, age, s.File.ClusterID, oneLine(flags)})
 	}
 	return table
 }

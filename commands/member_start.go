@@ -35,7 +35,7 @@ func newMemberStartCommand(env *Env) *cli.Command {
 		Usage:     "run etcd as it is; where its discovery is full, become a proxy",
 		ArgsUsage: "-- [etcd's flags]",
 		Description: `etcd gets its flags, its ETCD_ variables and every signal, and this command ends as
-it ends. With --discovery (etcd 3.4 and 3.5) or --discovery-token (3.6 and later), where
+it ends. With --discovery (etcd 3.4 to 3.6) or --discovery-token (3.6 and later), where
 as many members as the token wants are registered already, this becomes a readwrite
 proxy with the same discovery, client URLs and data directory, and is one again at the
 next start. With --discovery-fallback=exit it exits with 6 instead.
@@ -164,6 +164,9 @@ func (m *memberStart) readSettings() error {
 	default:
 		return s.Bad("proxy", "take it out, or run etcdops proxy start with these flags", "this starts a member, not a proxy")
 	}
+	if err := checkEtcdArgs(m.opts.Args); err != nil {
+		return err
+	}
 	m.fallback = cmp.Or(m.opts.Fallback, s.String(fallbackSetting), fallbackProxy)
 	if m.discovers() && m.fallback != fallbackProxy && m.fallback != fallbackExit {
 		return s.Bad(fallbackSetting, "write proxy or exit", "%q is neither proxy nor exit", m.fallback)
@@ -171,6 +174,20 @@ func (m *memberStart) readSettings() error {
 	var err error
 	m.logger, err = newLogger(m.env.Stderr, s)
 	return err
+}
+
+// checkEtcdArgs refuses what etcd would not take for a flag, before a proxy is
+// made of a line that no member could be started with.
+func checkEtcdArgs(args []string) error {
+	for _, flag := range parseEtcdArgs(args) {
+		switch flag.name {
+		case "":
+			return usageError("etcd's flags begin with --, as in: etcdops member start -- --name m1", "%q is not a flag of etcd", flag.words[0])
+		case "etcd":
+			return usageError("write it before the --, as in: etcdops member start --etcd PATH -- --name m1", "--etcd is not a flag of etcd")
+		}
+	}
+	return nil
 }
 
 // ourselves are who asks an etcd here.
@@ -208,6 +225,11 @@ func (m *memberStart) checkDiscovery(ctx context.Context) error {
 			return s.Bad(d.name, d.hint, "etcd %s has no %s", m.binary.Version, dashed(d.name))
 		}
 	}
+	for _, other := range []string{"discovery-srv", "initial-cluster"} {
+		if s.String(other) != "" {
+			return s.Bad(other, "leave it out, or leave the discovery out", "etcd takes either that or a discovery")
+		}
+	}
 	if err := checkSources(s); err != nil {
 		return err
 	}
@@ -225,85 +247,6 @@ func (m *memberStart) refuseProxyFolder() error {
 		Code: ExitRefused, Message: folder + " says that this is a proxy, and etcd does not start beside it",
 		Hint: "make it a member with: etcdops proxy promote; or move that folder away",
 	}
-}
-
-// tryToJoin starts etcd where the registry has room for it.
-func (m *memberStart) tryToJoin(ctx context.Context, wasProxy bool) error {
-	relay := newSignalRelay(ctx)
-	defer func() { relay.stop() }()
-	full, err := m.isFull(relay.ctx)
-	var final *discover.RegistryError
-	switch {
-	case relay.ctx.Err() != nil:
-		return interrupted(context.Canceled)
-	case errors.As(err, &final):
-		return fail(ExitNoCluster, fmt.Errorf("discovery: %w", err), "check the token, or make a new one; etcdops proxy discover shows each step")
-	case err != nil:
-		m.logger.Warn("discovery can't be read now, etcd will try itself", "error", err)
-	case full:
-		return m.fallBack(ctx, relay, nil)
-	}
-	if wasProxy {
-		return m.refuseProxyFolder()
-	}
-	attempt, err := promote.NewAttempt(m.settings.String("data-dir"), m.settings.String("wal-dir"))
-	if err != nil {
-		return fail(ExitRefused, err, "check the rights of "+m.settings.String("data-dir"))
-	}
-	ended := m.runEtcd(ctx, relay)
-	if ended == nil || relay.asked.Load() {
-		return ended
-	}
-	isMember, err := promote.HasLog(m.settings.String("data-dir"), m.settings.String("wal-dir"))
-	if err != nil || isMember {
-		return ended
-	}
-	if full, err := m.isFull(relay.ctx); err != nil || !full {
-		return ended
-	}
-	return m.fallBack(ctx, relay, attempt)
-}
-
-// isFull reads the registry: are all members there, without this one?
-func (m *memberStart) isFull(ctx context.Context) (bool, error) {
-	registry, err := discover.ReadRegistry(ctx, m.config)
-	if err != nil {
-		return false, err
-	}
-	own := m.settings.List("initial-advertise-peer-urls")
-	if len(own) == 0 {
-		own = []string{defaultPeerURL}
-	}
-	return registry.Taken(own), nil
-}
-
-// defaultPeerURL is etcd's --initial-advertise-peer-urls.
-const defaultPeerURL = "http://localhost:2380"
-
-// fallBack does what --discovery-fallback says. attempt is etcd's failed one;
-// nil if there was none.
-func (m *memberStart) fallBack(ctx context.Context, relay *signalRelay, attempt *promote.Attempt) error {
-	if attempt != nil {
-		aside, err := attempt.SetAside()
-		if err != nil {
-			return fail(ExitHalfway, err, "move that folder away by hand, then start again")
-		}
-		if aside != "" {
-			m.logger.Info("set aside what the failed start has left", "folder", aside)
-		}
-	}
-	asked := relay.stop()
-	switch {
-	case m.fallback == fallbackExit:
-		return &Failure{
-			Code: ExitClusterFull, Message: "the cluster of this discovery has all its members, and this is none of them",
-			Hint: "start a proxy instead: --discovery-fallback=proxy; or add this member by hand with: etcdops proxy promote",
-		}
-	case asked:
-		return interrupted(context.Canceled)
-	}
-	m.logger.Warn("the cluster has all its members: this becomes a proxy")
-	return m.becomeProxy(ctx)
 }
 
 // becomeProxy runs a readwrite proxy with etcd's own settings.

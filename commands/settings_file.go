@@ -110,8 +110,11 @@ func (s *Settings) readKey(key string, value any) error {
 		return s.readDiscovery(value)
 	}
 	setting, known := s.table[key]
-	if s.others && (!known || key == configFileSetting || isDiscoveryKey(key)) {
-		return nil // etcd reads v3 discovery from its section alone
+	switch {
+	case s.others && isDiscoveryKey(key):
+		return usageError(discoveryForm, "%s in %s: etcd reads it in the section %s alone", key, s.path, discoverySection)
+	case s.others && (!known || key == configFileSetting):
+		return nil
 	}
 	if !known || key == configFileSetting {
 		return s.unknownKey(key, key)
@@ -153,6 +156,9 @@ func (s *Settings) readSection(section string, flags map[string]string, value an
 // (server/embed/config.go, DiscoveryCfg).
 const discoverySection = "discovery-config"
 
+// discoveryForm is how that section is written.
+const discoveryForm = "write discovery-config: {token: TOKEN, client: {endpoints: [http://host:2379]}}"
+
 // discoveryKeys maps the keys of that section to flags (client/v3/config.go,
 // ConfigSpec). An empty flag is a key without one.
 var discoveryKeys = map[string]string{
@@ -191,10 +197,10 @@ func (s *Settings) readDiscovery(value any) error {
 		flag, known := discoveryKeys[key]
 		full := discoverySection + "." + key
 		switch {
-		case !known && s.others, known && flag == "":
-			continue
 		case !known:
-			return s.unknownKey(full, key)
+			return usageError(discoveryForm, "%s in %s: unknown key", full, s.path)
+		case flag == "":
+			continue
 		}
 		value := keys[key]
 		if number, isNumber := value.(json.Number); isNumber && (strings.HasSuffix(key, "-time") || strings.HasSuffix(key, "-timeout")) {

@@ -101,6 +101,8 @@ func badURL(s *Settings, name, value string, err error) error {
 func checkDiscoveryToken(s *Settings) error {
 	token, endpoints := s.String("discovery-token"), s.List("discovery-endpoints")
 	switch {
+	case strings.HasPrefix(token, "/"):
+		return s.Bad("discovery-token", "write TOKEN for the key /_etcd/registry/TOKEN", "%q is a key, not a token", token)
 	case token != "" && len(endpoints) == 0:
 		return s.Bad("discovery-token", "add --discovery-endpoints with the client URLs of the etcd that keeps the token", "there is no --discovery-endpoints to it")
 	case token == "" && len(endpoints) > 0:
@@ -120,6 +122,9 @@ func checkDiscoverySRV(s *Settings) error {
 		if err := discover.ParseSRVDomain(domain); err != nil {
 			return badURL(s, "discovery-srv", domain, err)
 		}
+	}
+	if suffix != "" && domain == "" {
+		return s.Bad("discovery-srv-name", "add --discovery-srv DOMAIN, or leave it out", "there is no --discovery-srv to it")
 	}
 	if suffix != "" && (strings.Contains(suffix, ".") || discover.ParseSRVDomain(suffix) != nil) {
 		return s.Bad("discovery-srv-name", "write NAME for records such as _etcd-server-NAME._tcp", "%q is not a part of a DNS name", suffix)

@@ -65,7 +65,7 @@ func (m memory) age(now time.Time) string {
 	if m.written.IsZero() || m.written.After(now) {
 		return ""
 	}
-	return now.Sub(m.written).Round(time.Second).String()
+	return now.Sub(m.written).Truncate(time.Second).String()
 }
 
 // report is what the file says about itself.

@@ -114,6 +114,9 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
+		if errors.Is(err, io.EOF) {
+			err = errors.New("connection closed in the TLS handshake: is its URL http?")
+		}
 		return nil, d.failed(err, "TLS handshake", start)
 	}
 	return secured, nil

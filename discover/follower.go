@@ -57,6 +57,10 @@ func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 			return f.last, err
 		}
 		f.flags = s.ledBy()
+		if was := s.memory.clusterID; len(f.last.Members) == 0 && was != 0 && was != s.found.clusterID {
+			s.log.Warn("another cluster than before is followed, as the source flags have changed",
+				"before", hexID(was), "now", hexID(s.found.clusterID))
+		}
 	}
 	f.last = s.membership()
 	if f.pin == 0 {

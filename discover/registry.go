@@ -72,30 +72,32 @@ func withoutUser(text string) string {
 func (r *Registry) Bootstrapped() bool { return len(r.Members) >= r.Size }
 
 // Taken tells whether the registry is full without whoever has these peer
-// URLs. As with etcd, whose member ID is made of them, they are all that tells
-// one from another.
+// URLs.
 func (r *Registry) Taken(peerURLs []string) bool {
 	if !r.Bootstrapped() {
 		return false
 	}
-	own := slices.Clone(peerURLs)
-	for i, raw := range own {
-		if peerURL, err := parsePeerURL(raw); err == nil {
-			own[i] = peerURL
-		}
-	}
-	slices.Sort(own)
-	own = slices.Compact(own)
-	for _, m := range r.Members[:r.Size] {
-		if slices.Equal(slices.Sorted(slices.Values(m.PeerURLs)), own) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(r.Members[:r.Size], func(m Registered) bool { return SamePeerURLs(m.PeerURLs, peerURLs) })
 }
 
-// progress is how far the bootstrap has come.
-func (r *Registry) progress() string {
+// SamePeerURLs tells whether both are one member's, whatever their order. As with
+// etcd, whose member ID is made of them, they are all that tells one from
+// another.
+func SamePeerURLs(a, b []string) bool { return slices.Equal(peerURLSet(a), peerURLSet(b)) }
+
+func peerURLSet(urls []string) []string {
+	set := slices.Clone(urls)
+	for i, raw := range set {
+		if peerURL, err := parsePeerURL(raw); err == nil {
+			set[i] = peerURL
+		}
+	}
+	slices.Sort(set)
+	return slices.Compact(set)
+}
+
+// Progress is how far the bootstrap has come.
+func (r *Registry) Progress() string {
 	return fmt.Sprintf("%d of %d members registered", len(r.Members), r.Size)
 }
 
@@ -196,11 +198,11 @@ const (
 	bootstrapPause = 200 * time.Millisecond
 
 	// bootstrapPauseMost is the longest pause after looks that failed.
-	bootstrapPauseMost = 30 * time.Second
+	bootstrapPauseMost = 5 * time.Second
 
 	// bootstrapLook is how long a service is trusted to tell of changes, before
 	// the registry is looked at again.
-	bootstrapLook = time.Minute
+	bootstrapLook = 10 * time.Second
 )
 
 // WaitingError says that a cluster has not bootstrapped yet. It is not a
@@ -219,7 +221,7 @@ func (e *WaitingError) Error() string {
 // and those of _config among them are no members. What answers in the service's
 // place for a moment, as a balancer does, is no reason to turn to another
 // source. Errors are a *WaitingError
-// where the time is up, a *RegistryError, or the end of ctx.
+// where the time is up or ctx has ended, or a *RegistryError.
 func (s *search) awaitBootstrap(ctx context.Context, source *Source, service registryService) error {
 	limit := s.config.BootstrapWait
 	waitCtx, cancel := ctx, context.CancelFunc(func() {})
@@ -229,7 +231,7 @@ func (s *search) awaitBootstrap(ctx context.Context, source *Source, service reg
 	defer cancel()
 	failures, trouble := 0, ""
 	for !source.Registry.Bootstrapped() {
-		progress := source.Registry.progress() + trouble
+		progress := source.Registry.Progress() + trouble
 		s.config.waiting(&WaitingError{source.Name, progress})
 		pause := time.NewTimer(min(bootstrapPause<<failures, bootstrapPauseMost))
 		if failures == 0 {
@@ -243,10 +245,7 @@ func (s *search) awaitBootstrap(ctx context.Context, source *Source, service reg
 		case <-waitCtx.Done():
 		}
 		pause.Stop()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if waitCtx.Err() != nil {
+		if waitCtx.Err() != nil { // also where ctx has ended
 			return &WaitingError{source.Name, progress}
 		}
 		start := time.Now()

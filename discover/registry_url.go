@@ -243,7 +243,7 @@ func judgeAnswer(status int, body []byte) (*keysAnswer, error) {
 	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
 		return nil, fmt.Errorf("answer has status %d", status)
 	case status == http.StatusNotFound:
-		return nil, notDiscovery("its answer has status 404; an etcd without the v2 API gives it, as 3.6 and later: see --discovery-token")
+		return nil, notDiscovery("its answer has status 404; the URL of an etcd goes on with /v2/keys/_etcd/registry/TOKEN, and one without the v2 API, as 3.6 and later, takes --discovery-token")
 	case status == http.StatusOK:
 		return nil, notDiscovery("its answer is not one of etcd's v2 API")
 	}

@@ -146,7 +146,7 @@ func (s *search) readRegistry(ctx context.Context, source *Source, service regis
 		return err
 	}
 	source.PeerURLs, err = source.Registry.peerURLs()
-	source.Reason = source.Registry.progress()
+	source.Reason = source.Registry.Progress()
 	return err
 }
 
@@ -209,20 +209,21 @@ func (s *search) planFile(flagsSet bool) (file Source, first bool) {
 			m.path, hexID(m.clusterID), hexID(s.pin), s.pinnedBy)
 		return file, false
 	}
+	written := "written"
+	if age := m.age(now); age != "" {
+		written += " " + age + " ago"
+	}
 	switch {
 	case m.writtenFor(s.flags):
-		first, file.Reason = true, "written for the same flags"
+		first, file.Reason = true, written+" for the same flags"
 	case s.config.PreferFile:
-		first, file.Reason = true, "it comes first because only the data directory was given"
+		first, file.Reason = true, written+", and first because only the data directory was given"
 	case m.flags == nil && !flagsSet:
-		first, file.Reason = true, "written by etcd's own proxy, and no source is set"
+		first, file.Reason = true, written+" by etcd's own proxy, and no source is set"
 	case m.flags == nil:
-		file.Reason = "written by etcd's own proxy: set sources beat it, it is the last resort"
+		file.Reason = written + " by etcd's own proxy: set sources beat it, it is the last resort"
 	default:
-		file.Reason = "written for other flags: it is the last resort"
-	}
-	if age := m.age(now); age != "" {
-		file.Reason += ", " + age + " ago"
+		file.Reason = written + " for other flags: it is the last resort"
 	}
 	if first && s.config.BootstrapWait == 0 {
 		// Where a cluster was known, its members may come back while a registry

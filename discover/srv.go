@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -84,6 +85,8 @@ func ParseSRVDomain(raw string) error {
 	switch {
 	case strings.Contains(raw, "://"):
 		return &BadURLError{"it is a URL, not a domain", hint}
+	case isAddress(name):
+		return &BadURLError{"it is an address, not a domain", hint}
 	case name == "" || len(name) > 220: // with the service before it 253, RFC 1035 2.3.4
 		return &BadURLError{"it is not a domain name", hint}
 	}
@@ -96,6 +99,11 @@ func ParseSRVDomain(raw string) error {
 		return &BadURLError{"it names the service too", "leave out the parts that begin with _: " + withoutService(name)}
 	}
 	return nil
+}
+
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 func withoutService(name string) string {
