@@ -88,8 +88,8 @@ type Config struct {
 	// 0 means for ever, below 0 not at all.
 	BootstrapWait time.Duration
 
-	// Waiting hears how far a bootstrap has come, while it is waited for. If nil,
-	// nobody does.
+	// Waiting hears how far a bootstrap has come, while it is waited for: at each
+	// look, also where nothing has changed. If nil, nobody does.
 	Waiting func(*WaitingError)
 
 	// AskAll asks also the other peers of a source after one has given the

@@ -225,13 +225,16 @@ func (e *WaitingError) Error() string {
 func (s *search) awaitBootstrap(ctx context.Context, source *Source, service registryService) error {
 	limit := s.config.BootstrapWait
 	waitCtx, cancel := ctx, context.CancelFunc(func() {})
-	if limit != 0 {
-		waitCtx, cancel = context.WithTimeout(ctx, max(limit, 0))
+	if limit > 0 {
+		waitCtx, cancel = context.WithTimeout(ctx, limit)
 	}
 	defer cancel()
 	failures, trouble := 0, ""
 	for !source.Registry.Bootstrapped() {
 		progress := source.Registry.Progress() + trouble
+		if limit < 0 {
+			return &WaitingError{source.Name, progress}
+		}
 		s.config.waiting(&WaitingError{source.Name, progress})
 		pause := time.NewTimer(min(bootstrapPause<<failures, bootstrapPauseMost))
 		if failures == 0 {
