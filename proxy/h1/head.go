@@ -145,7 +145,8 @@ func originForm(target string) (string, bool) {
 		if end < 0 {
 			end = len(rest)
 		}
-		if !validHost(rest[:end]) {
+		// An escape would be decoded on the way to the Host field.
+		if !validHost(rest[:end]) || strings.Contains(rest[:end], "%") {
 			return "", false
 		}
 		if rest = rest[end:]; !strings.HasPrefix(rest, "/") {
