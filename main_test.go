@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 		"forward":   func() { os.Exit(forwardMain(os.Args[1:])) },
 		"notified":  func() { os.Exit(notifiedMain(os.Args[1:])) },
 		"nobody":    func() { os.Exit(nobodyMain(os.Args[1:])) },
+		"grpc":      func() { os.Exit(grpcMain(os.Args[1:])) },
 		"dns":       func() { os.Exit(dnsMain(os.Args[1:])) },
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 	})

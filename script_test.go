@@ -45,7 +45,7 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
-// notified, nobody, dns, processes.
+// notified, nobody, grpc, dns, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,
@@ -101,6 +101,11 @@ func setUpScript(env *testscript.Env) error {
 	// has, below those that the system gives out.
 	env.Setenv("ANYPORT", strconv.Itoa(20000+os.Getpid()%250*50+int(number%50)))
 	env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
+	docs, err := filepath.Abs("docs")
+	if err != nil {
+		return err
+	}
+	env.Setenv("DOCS", docs)
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
 	env.Setenv("GORACE", "atexit_sleep_ms=0")

@@ -44,7 +44,7 @@ func newExchange(cl *client, req *http.Request, head requestHead) *exchange {
 	}
 	x.expect = len(req.Header["Expect"]) > 0
 	x.whole = !head.chunked && head.length <= 0
-	x.upgrade = !x.r.Readonly && x.whole && wantsWebSocket(req, head)
+	x.upgrade = x.whole && wantsWebSocket(req, head)
 	return x
 }
 
@@ -55,8 +55,11 @@ func (x *exchange) run(ctx context.Context) after {
 		r.Logger.Warn("loop refused", "hint", policy.LoopHint)
 		return x.refuse(http.StatusLoopDetected, "this request has been here before: "+policy.LoopHint)
 	}
-	if r.Readonly && method != http.MethodGet && method != http.MethodHead {
-		return x.refuse(http.StatusNotImplemented, "this proxy is readonly: "+method+" is refused")
+	if r.Readonly {
+		override, upgrade := strings.Join(x.req.Header["X-Http-Method-Override"], ","), strings.Join(x.req.Header["Upgrade"], ",")
+		if refusal := policy.ReadonlyHTTP(method, x.path, override, upgrade); refusal != "" {
+			return x.refuse(http.StatusNotImplemented, refusal)
+		}
 	}
 	if h := r.Local[x.req.URL.Path]; h != nil {
 		return x.local(ctx, h)

@@ -137,7 +137,13 @@ func TestTunnel(t *testing.T) {
 	c.expect(strings.Replace(upgrade, "WebSocket", "h2c", 1), 200, "no upgrade")
 	c.expect(strings.Replace(upgrade, "GET", "DELETE", 1), 200, "no upgrade")
 	g = newRig(t, func(r *Relay) { r.Readonly = true }, p.url)
-	g.dial(t).expect(upgrade, 200, "no upgrade")
+	c = g.dial(t)
+	c.expect(strings.Replace(upgrade, "/v3/watch", "/v3/lease/keepalive", 1), 501, `{"message":"an upgrade of /v3/lease/keepalive is refused: this endpoint is readonly"}`)
+	c.expect(strings.Replace(upgrade, "WebSocket", "h2c", 1), 501, `{"message":"an upgrade of /v3/watch is refused: this endpoint is readonly"}`)
+	c.send(upgrade)
+	if res := c.head("GET"); res.StatusCode != 101 {
+		t.Errorf("readonly: %v", res)
+	}
 }
 
 func TestDrain(t *testing.T) {

@@ -33,7 +33,7 @@ type Relay struct {
 	Director *director.Director
 	// Instance marks our requests in Via; one that bears it is a loop.
 	Instance policy.Instance
-	// Readonly refuses every method but GET and HEAD, and every upgrade.
+	// Readonly refuses what policy.ReadonlyHTTP does not pass.
 	Readonly bool
 	// CORS lists the origins of --cors, "*" for all; the proxy then owns the
 	// Access-Control-Allow headers and answers OPTIONS. If nil, both are the

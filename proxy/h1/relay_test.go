@@ -215,6 +215,12 @@ func TestAnswersOfOurOwn(t *testing.T) {
 		"readonly get":             {set: readonly, request: get + "\r\n", status: 200, body: "up", hits: 1},
 		"readonly head":            {set: readonly, request: "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", status: 200, hits: 1},
 		"readonly post":            {set: readonly, request: "POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", status: 501, body: `{"message":"`},
+		"readonly range":           {set: readonly, request: "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", status: 200, body: "up", hits: 1},
+		"readonly put, absolute":   {set: readonly, request: "POST http://b/v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", status: 501, body: `{"message":"`},
+		"readonly put, escaped":    {set: readonly, request: "GET /v3/k%76%2Fput HTTP/1.1\r\nHost: a\r\n\r\n", status: 501, body: `{"message":"`},
+		"readonly put, slashes":    {set: readonly, request: "POST //v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", status: 501, body: `{"message":"`},
+		"readonly put, override":   {set: readonly, request: "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: PUT\r\nContent-Length: 2\r\n\r\n{}", status: 501, body: `{"message":"`},
+		"readonly gRPC over 1.1":   {set: readonly, request: "POST /etcdserverpb.KV/Put HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", status: 501, body: `{"message":"`},
 		"readonly post, long body": {set: readonly, request: "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", status: 501, closed: true},
 		"refused": {
 			set:     func(r *Relay) { r.Refuse = func() error { return errors.New("no list yet") } },

@@ -175,8 +175,10 @@ func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 		}
 	}
 	if cc.r.Readonly {
-		cc.refuse(s, grpcUnimplemented, fmt.Sprintf("etcdops: %s refused: this endpoint is readonly", s.path))
-		return
+		if refusal := policy.ReadonlyGRPC(s.path); refusal != "" {
+			cc.refuse(s, grpcUnimplemented, "etcdops: "+refusal)
+			return
+		}
 	}
 	if cc.r.Refuse != nil {
 		if err := cc.r.Refuse(); err != nil {

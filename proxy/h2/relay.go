@@ -29,7 +29,7 @@ type Stats struct {
 type Relay struct {
 	Director *director.Director
 	Instance policy.Instance
-	// Readonly refuses every gRPC call with UNIMPLEMENTED.
+	// Readonly refuses what policy.ReadonlyGRPC does not pass, with UNIMPLEMENTED.
 	Readonly bool
 	// Refuse, if not nil, says why no request can be served now.
 	Refuse func() error

@@ -164,14 +164,18 @@ func TestReadonlyRefuses(t *testing.T) {
 	r := startRig(t, m.url)
 	r.relay.Readonly = true
 	c := dialRig(t, r.addr)
-	watch := c.open(pathWatch, true) // the client's side stays open
-	if o := c.wait(watch); o.fields["grpc-status"] != "12" || !strings.Contains(o.fields["grpc-message"], pathWatch) {
+	const keepAlive = "/etcdserverpb.Lease/LeaseKeepAlive"
+	lease := c.open(keepAlive, true) // the client's side stays open
+	if o := c.wait(lease); o.fields["grpc-status"] != "12" || !strings.Contains(o.fields["grpc-message"], keepAlive) {
 		t.Fatalf("got %+v", o)
 	}
 	if o := c.wait(c.open(pathPut, false)); o.fields["grpc-status"] != "12" || o.blocks != 1 {
 		t.Fatalf("the connection did not go on: %+v", o)
 	}
-	if m.count(pathPut)+m.count(pathWatch) != 0 {
+	if o := c.wait(c.open(pathRange, false)); o.fields["grpc-status"] != "0" || m.count(pathRange) != 1 {
+		t.Fatalf("a read did not pass: %+v", o)
+	}
+	if m.count(pathPut)+m.count(keepAlive) != 0 {
 		t.Fatal("a refused call has reached a member")
 	}
 }
