@@ -57,8 +57,15 @@ func (x *exchange) run(ctx context.Context) after {
 	}
 	if r.Readonly {
 		override, upgrade := strings.Join(x.req.Header["X-Http-Method-Override"], ","), strings.Join(x.req.Header["Upgrade"], ",")
-		if refusal := policy.ReadonlyHTTP(method, x.path, override, upgrade); refusal != "" {
+		refusal, judge := policy.ReadonlyHTTP(method, x.path, override, upgrade)
+		if refusal != "" {
 			return x.refuse(http.StatusNotImplemented, refusal)
+		}
+		if judge != "" {
+			defer x.dropBody()
+			if next, passes := x.judge(judge); !passes {
+				return next
+			}
 		}
 	}
 	if h := r.Local[x.req.URL.Path]; h != nil {
@@ -73,6 +80,36 @@ func (x *exchange) run(ctx context.Context) after {
 		}
 	}
 	return x.forward(ctx)
+}
+
+// judge reads a body whose content decides on a readonly proxy whether the
+// request passes. No byte of it goes to a member before. A client that wants to
+// be asked for its body is told to send it unasked (RFC 9110 section 15.5.18).
+func (x *exchange) judge(path string) (next after, passes bool) {
+	switch {
+	case x.expect:
+		return x.refuse(http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
+	case len(x.req.Header["Content-Encoding"]) > 0:
+		return x.refuse(http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
+	case policy.Kept.Load() > policy.KeptLimit:
+		return x.refuse(http.StatusServiceUnavailable, "too many requests are looked into now"), false
+	}
+	body, err := io.ReadAll(io.LimitReader(x.req.Body, policy.JudgeLimit+1))
+	switch {
+	case err != nil:
+		x.r.Stats.Left.Add(1)
+		return cutOff, false
+	case len(body) > policy.JudgeLimit:
+		x.streamed = true
+		return x.refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("a body over %d bytes is refused: this endpoint is readonly and looks into it", policy.JudgeLimit)), false
+	}
+	policy.Kept.Add(int64(len(body)))
+	x.kept, x.whole = body, true
+	x.head.chunked, x.head.length, x.req.Trailer = false, int64(len(body)), nil
+	if refusal := policy.JudgeJSON(path, body); refusal != "" {
+		return x.refuse(http.StatusNotImplemented, refusal), false
+	}
+	return 0, true
 }
 
 // longCalls end the paths of the JSON gateway that wait for something to happen

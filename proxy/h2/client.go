@@ -179,7 +179,30 @@ func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 			cc.refuse(s, grpcUnimplemented, "etcdops: "+refusal)
 			return
 		}
+		if policy.Judged(s.path) {
+			cc.judge(s, nil, s.client.over)
+			return
+		}
 	}
+	cc.dispatch(s, quiet)
+}
+
+// judge takes more of a request whose content decides on a readonly proxy
+// whether it passes. It is kept until its end; no byte of it goes to a member
+// before.
+func (cc *clientConn) judge(s *stream, more []byte, end bool) {
+	status, refusal := s.collect(more, end)
+	s.creditClient(len(more), &cc.rd.b)
+	switch {
+	case refusal != "":
+		cc.refuse(s, status, "etcdops: "+refusal)
+	case end:
+		cc.dispatch(s, false)
+	}
+}
+
+// dispatch gives a request that passes to a member.
+func (cc *clientConn) dispatch(s *stream, quiet bool) {
 	if cc.r.Refuse != nil {
 		if err := cc.r.Refuse(); err != nil {
 			s.unplaced(err, &cc.rd.b)
@@ -278,9 +301,18 @@ func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool)
 	}
 	// gRPC clients have no trailers; what else sends some loses nothing that
 	// etcd reads.
-	sd.s.more(nil, true, &cc.rd.b)
+	cc.more(sd.s, nil, true)
 	cc.closeHalf(sd)
 	return nil
+}
+
+// more takes data of a request, and its end.
+func (cc *clientConn) more(s *stream, p []byte, end bool) {
+	if s.judging() {
+		cc.judge(s, p, end)
+		return
+	}
+	s.more(p, end, &cc.rd.b)
 }
 
 func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
@@ -313,7 +345,7 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 	if err != nil {
 		return err
 	}
-	sd.s.more(p, end, &cc.rd.b)
+	cc.more(sd.s, p, end)
 	if end {
 		cc.closeHalf(sd)
 	}

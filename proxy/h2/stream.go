@@ -38,6 +38,7 @@ type stream struct {
 	toCome int64 // of the content-length, -1 where none is given; the client's reader's own
 	read   bool  // changes nothing, so a second member may be asked
 	plain  bool  // not gRPC: it goes by the bridge
+	judged bool  // its content decides whether it passes
 
 	// mu orders what goes up: the kept request, then what the client adds.
 	mu        sync.Mutex
@@ -50,6 +51,7 @@ type stream struct {
 	head      []hpack.HeaderField
 	data      []byte
 	end       bool // the client's END_STREAM has come
+	passed    bool // it was judged, and passes
 	sentUp    int  // bytes of data that were handed to a member side
 	tried     []*director.Endpoint
 	lastErr   error
@@ -146,6 +148,39 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 	}
 	s.mu.Unlock()
 	s.credit(done, done == len(p), b)
+}
+
+// judging tells whether the request waits to be judged.
+func (s *stream) judging() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.judged && !s.passed && !s.cancelled
+}
+
+// collect keeps more of a request that is to be judged, and at its end judges
+// it: a refusal with its gRPC status, "" while it may pass. The window of what
+// it keeps is given back at once, so that the rest can come; the limits bound it
+// instead.
+func (s *stream) collect(p []byte, end bool) (status int, refusal string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.judged, s.end = true, end
+	switch {
+	case len(s.data)+len(p) > policy.JudgeLimit:
+		return grpcResourceExhausted, fmt.Sprintf("%s over %d bytes is refused: this endpoint is readonly and looks into it", s.path, policy.JudgeLimit)
+	case policy.Kept.Load() > policy.KeptLimit:
+		return grpcResourceExhausted, s.path + " is refused: too many requests are looked into now"
+	}
+	s.data = append(s.data, p...)
+	policy.Kept.Add(int64(len(p)))
+	s.sentUp = len(s.data) // for the client's window it is gone
+	if !end {
+		return 0, ""
+	}
+	if refusal = policy.JudgeGRPC(s.path, s.data); refusal == "" {
+		s.passed = true
+	}
+	return grpcUnimplemented, refusal
 }
 
 // creditClient gives window back for bytes that are of no use any more.

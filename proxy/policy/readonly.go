@@ -6,53 +6,54 @@ import (
 	"strings"
 )
 
-// ReadonlyGRPC is why a readonly proxy refuses a gRPC call; "" if it passes.
-// What is not known to be a read is refused (law 6 of the design).
+// ReadonlyGRPC is why a readonly proxy refuses a gRPC call; "" if it passes, or
+// if it is Judged by its content. What is not known to be a read is refused (law 6
+// of the design).
 func ReadonlyGRPC(fullMethod string) (refusal string) {
-	switch byMethod[fullMethod] {
-	case read:
+	if kind := byMethod[fullMethod]; kind == read || kind == judged {
 		return ""
-	case judged:
-		return fullMethod + " is refused, whatever is in it: this endpoint is readonly"
-	default:
-		return fullMethod + " is refused: this endpoint is readonly"
 	}
+	return fullMethod + " is refused: this endpoint is readonly"
 }
 
 // ReadonlyHTTP is why a readonly proxy refuses an HTTP request; "" if it passes.
-// rawPath is the target without the query, in origin form; override the value of
-// X-HTTP-Method-Override, upgrade that of Upgrade, "" where there is none.
+// judge, if not empty, is the path by which JudgeJSON must then look into its
+// body. rawPath is the target without the query, in origin form; override the
+// value of X-HTTP-Method-Override, upgrade that of Upgrade, "" where there is
+// none.
 //
 //	path, decoded as etcd does   method              passes
-//	below a gateway's prefix     any                 where exactly that path is a read
+//	below a gateway's prefix     any                 where exactly that path is a read, or judged
 //	  or like one (case, dots,
 //	  slashes, unknown versions)
 //	any other: v2 API, /health,  GET, HEAD, OPTIONS  yes
 //	  /version, /metrics …       any other           no
 //	any, with an upgrade         GET                 for /v3/watch by websocket alone
 //	any, with a method override  any                 no
-func ReadonlyHTTP(method, rawPath, override, upgrade string) (refusal string) {
+func ReadonlyHTTP(method, rawPath, override, upgrade string) (refusal, judge string) {
 	const readonly = ": this endpoint is readonly"
 	decoded, err := url.PathUnescape(rawPath)
 	if err != nil {
-		return "a path that is not valid is refused" + readonly
+		return "a path that is not valid is refused" + readonly, ""
 	}
 	gateway := likeGateway(decoded)
 	switch {
 	case override != "":
-		return "X-HTTP-Method-Override is refused" + readonly
+		return "X-HTTP-Method-Override is refused" + readonly, ""
 	case upgrade != "" && (method != "GET" || !strings.EqualFold(upgrade, "websocket") || rawPath != "/v3/watch"):
-		return "an upgrade of " + rawPath + " is refused" + readonly
+		return "an upgrade of " + rawPath + " is refused" + readonly, ""
+	case gateway && byPath[decoded] == judged:
+		return "", decoded
 	case gateway && byPath[decoded] != read:
-		return method + " " + decoded + " is refused" + readonly
+		return method + " " + decoded + " is refused" + readonly, ""
 	case gateway:
-		return ""
+		return "", ""
 	}
 	switch method {
 	case "GET", "HEAD", "OPTIONS":
-		return ""
+		return "", ""
 	}
-	return method + " is refused" + readonly
+	return method + " is refused" + readonly, ""
 }
 
 // likeGateway tells whether a path leads to the JSON gateway of any version, or
