@@ -421,6 +421,9 @@ func TestParseDiscoveryURL(t *testing.T) {
 		"ftp://a/T":                                                              "",
 		"https://discovery.example.org":                                          "",
 		"https://discovery.example.org/":                                         "",
+		"http://a//.":                                                            "",
+		"http://a/x/..":                                                          "",
+		"http://a/T?":                                                            "http://a/T",
 		"http:///T":                                                              "",
 		"http://a/T?size=3":                                                      "",
 	} {

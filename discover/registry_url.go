@@ -47,13 +47,13 @@ func ParseDiscoveryURL(raw string) (*url.URL, error) {
 		return nil, &BadURLError{"it is not an http or https URL", hint}
 	case u.Hostname() == "":
 		return nil, &BadURLError{"it has no host", hint}
-	case strings.Trim(u.Path, "/") == "":
+	case path.Join("/", u.Path) == "/":
 		return nil, &BadURLError{"it has no token behind the host", hint}
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, &BadURLError{"it goes on after the token", hint}
 	}
 	clean := *u
-	clean.Path, clean.RawPath = path.Join("/", u.Path), ""
+	clean.Path, clean.RawPath, clean.ForceQuery = path.Join("/", u.Path), "", false
 	return &clean, nil
 }
 
