@@ -187,20 +187,6 @@ func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 	cc.dispatch(s, quiet)
 }
 
-// judge takes more of a request whose content decides on a readonly proxy
-// whether it passes. It is kept until its end; no byte of it goes to a member
-// before.
-func (cc *clientConn) judge(s *stream, more []byte, end bool) {
-	status, refusal := s.collect(more, end)
-	s.creditClient(len(more), &cc.rd.b)
-	switch {
-	case refusal != "":
-		cc.refuse(s, status, "etcdops: "+refusal)
-	case end:
-		cc.dispatch(s, false)
-	}
-}
-
 // dispatch gives a request that passes to a member.
 func (cc *clientConn) dispatch(s *stream, quiet bool) {
 	if cc.r.Refuse != nil {
