@@ -91,10 +91,18 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 		return x.refuse(http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
 	case len(x.req.Header["Content-Encoding"]) > 0:
 		return x.refuse(http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
-	case policy.Kept.Load() > policy.KeptLimit:
+	}
+	// Its room is taken before it is read: many slow bodies at once are bounded too.
+	room := int64(policy.JudgeLimit)
+	if !x.head.chunked {
+		room = min(room, max(x.head.length, 0))
+	}
+	if policy.Kept.Add(room) > policy.KeptLimit {
+		policy.Kept.Add(-room)
 		return x.refuse(http.StatusServiceUnavailable, "too many requests are looked into now"), false
 	}
 	body, err := io.ReadAll(io.LimitReader(x.req.Body, policy.JudgeLimit+1))
+	policy.Kept.Add(-room)
 	switch {
 	case err != nil:
 		x.r.Stats.Left.Add(1)

@@ -79,3 +79,28 @@ func TestReadonlyJudgesWhatIsPipelined(t *testing.T) {
 		t.Errorf("%d requests have reached the member", p.hits.Load())
 	}
 }
+
+// A body that is still to come has its room already, and gives it back when its
+// client leaves: many slow ones are bounded as well.
+func TestReadonlyCountsBodiesToCome(t *testing.T) {
+	p := newPeer(t, answer(ok("up")))
+	g := newRig(t, func(r *Relay) { r.Readonly = true }, p.url)
+	before := policy.Kept.Load()
+	slow := g.dial(t)
+	slow.send("POST /v3/kv/txn HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+	eventually(t, "its room is taken", func() bool { return policy.Kept.Load() == before+policy.JudgeLimit })
+
+	policy.Kept.Add(policy.KeptLimit)
+	c := g.dial(t)
+	c.send("POST /v3/kv/txn HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+	if res, _ := c.whole("POST"); res.StatusCode != 503 {
+		t.Errorf("over the cap: status %d", res.StatusCode)
+	}
+	policy.Kept.Add(-policy.KeptLimit)
+
+	slow.Close()
+	eventually(t, "it is given back", func() bool { return policy.Kept.Load() == before })
+	if p.hits.Load() > 0 {
+		t.Error("a request has reached the member")
+	}
+}
