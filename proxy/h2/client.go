@@ -294,7 +294,7 @@ func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool)
 
 // more takes data of a request, and its end.
 func (cc *clientConn) more(s *stream, p []byte, end bool) {
-	if s.judging() {
+	if cc.r.Readonly && s.judging() {
 		cc.judge(s, p, end)
 		return
 	}
