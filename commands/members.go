@@ -238,6 +238,8 @@ func markUsed(members []discover.MemberStatus, endpoints []proxy.Endpoint) {
 			switch {
 			case e.Used && e.Healthy:
 				m.Used = true
+			case e.Foreign != "":
+				why = append(why, e.URL+": "+e.Why)
 			case e.Used && m.Reason != "": // which says the same at greater length
 				why = append(why, "left out by the probe")
 			case e.Used:

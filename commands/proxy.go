@@ -18,6 +18,7 @@ Examples:
 			newProxyStartCommand(env),
 			newProxyMembersCommand(env),
 			newProxyDiscoverCommand(env),
+			newProxyAcceptClusterCommand(env),
 			newProxyPromoteCommand(env),
 		},
 	}

@@ -42,7 +42,7 @@ func sourceSettings() []Setting {
 			return s.Ignored
 		}
 		switch s.Name {
-		case "initial-cluster", "strict-sources", "data-dir", "name", "proxy-dial-timeout", configFileSetting,
+		case "initial-cluster", "strict-sources", "cluster-id", "data-dir", "name", "proxy-dial-timeout", configFileSetting,
 			"client-cert-file", "client-key-file", "cert-file", "key-file", "trusted-ca-file",
 			"peer-client-cert-file", "peer-client-key-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-auto-tls":
 			return false
@@ -108,6 +108,7 @@ var tlsFlags = []Setting{
 }
 
 var ownFlags = []Setting{
+	{Name: "cluster-id", Usage: "`HEX` ID of the cluster to follow, or any: the one that answers first, whatever the proxy remembers"},
 	{Name: "drain-timeout", Default: defaultDrainTimeout, Usage: "`TIME` that requests may take to finish after SIGTERM"},
 	{
 		Name: "log-level", Default: "info", Values: []string{"debug", "info", "warn", "error"},

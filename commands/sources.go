@@ -29,7 +29,12 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 	if err != nil {
 		return discover.Config{}, err
 	}
+	id, anyCluster, err := clusterID(s)
+	if err != nil {
+		return discover.Config{}, err
+	}
 	return discover.Config{
+		ClusterID: id, AnyCluster: anyCluster,
 		DiscoveryURL: s.String("discovery"), DiscoveryProxy: s.String("discovery-proxy"),
 		DiscoveryToken: s.String("discovery-token"), DiscoveryEndpoints: s.List("discovery-endpoints"),
 		DiscoveryClient: client, DiscoveryTLS: ids.Discovery,
@@ -37,6 +42,21 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 		InitialCluster: s.String("initial-cluster"), DataDir: s.String("data-dir"), Strict: strict,
 		PeerTLS: ids.Peers, DialTimeout: dialTimeout, Logger: logger,
 	}, nil
+}
+
+// clusterID is the cluster that has to be followed; 0 where it is not said.
+func clusterID(s *Settings) (id uint64, anyCluster bool, err error) {
+	switch value := s.String("cluster-id"); value {
+	case "":
+		return 0, false, nil
+	case "any":
+		return 0, true, nil
+	default:
+		if id, err = parseClusterID(value); err != nil {
+			return 0, false, s.Bad("cluster-id", "write its 16 hex digits, as etcdops proxy members shows them, or any", "%q is not the ID of a cluster", value)
+		}
+		return id, false, nil
+	}
 }
 
 func discoveryClient(s *Settings) (discover.DiscoveryClient, error) {
@@ -64,7 +84,7 @@ func discoveryClient(s *Settings) (discover.DiscoveryClient, error) {
 // checkSources refuses what says where the cluster is and can't be read: to
 // pass over it could lead to a stranger's cluster.
 func checkSources(s *Settings) error {
-	for _, check := range []func(*Settings) error{checkDiscoveryURL, checkDiscoveryToken, checkDiscoverySRV, checkInitialCluster} {
+	for _, check := range []func(*Settings) error{checkDiscoveryURL, checkDiscoveryToken, checkDiscoverySRV, checkInitialCluster, checkClusterID} {
 		if err := check(s); err != nil {
 			return err
 		}
@@ -141,5 +161,10 @@ func checkInitialCluster(s *Settings) error {
 	if errors.As(err, &bad) {
 		return s.Bad("initial-cluster", bad.Hint, "bad entry %q: %s", bad.Entry, bad.Reason)
 	}
+	return err
+}
+
+func checkClusterID(s *Settings) error {
+	_, _, err := clusterID(s)
 	return err
 }

@@ -176,13 +176,21 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	server.Hold, server.Release = follower.StopWriting, follower.ResumeWriting
 	server.Members = func(ctx context.Context) (proxy.View, error) {
 		m, err := follower.Refresh(ctx)
-		if err != nil {
+		var wrong *discover.WrongClusterError
+		switch {
+		case errors.As(err, &wrong):
+			return proxy.View{}, &proxy.WrongClusterError{Pinned: wrong.Pinned, Seen: wrong.Seen, PinnedBy: wrong.PinnedBy}
+		case err != nil:
 			return proxy.View{}, err
 		}
 		if m.FileErr != nil {
 			logger.Warn("cluster file not written", "error", m.FileErr)
 		}
 		return proxyView(m), nil
+	}
+	server.Accept = func(ctx context.Context, clusterID uint64) error {
+		_, err := follower.Accept(ctx, clusterID)
+		return err
 	}
 	server.Control = map[string]http.HandlerFunc{
 		"GET " + standingPath: standingHandler(env, s),

@@ -106,6 +106,10 @@ type Config struct {
 	// ClusterID is the cluster that peers must belong to. 0 means that it is
 	// not pinned yet: the cluster file or the first answer pins it.
 	ClusterID uint64
+
+	// AnyCluster passes over the pin in the cluster file: whoever answers first
+	// pins the cluster.
+	AnyCluster bool
 }
 
 // memory reads the cluster file.
@@ -183,6 +187,37 @@ type WrongClusterError struct {
 func (e *WrongClusterError) Error() string {
 	return fmt.Sprintf("peers answer for cluster %s, but cluster %s is pinned by %s",
 		hexID(e.Seen), hexID(e.Pinned), e.PinnedBy)
+}
+
+// DisagreeError reports that two members give different lists of members. Until
+// they agree, or for two refreshes, the list before stays.
+type DisagreeError struct {
+	// First and Second are their peer URLs, FirstList and SecondList what each lists.
+	First, Second         string
+	FirstList, SecondList []Member
+}
+
+func (e *DisagreeError) Error() string {
+	first, second := names(e.FirstList), names(e.SecondList)
+	if first == second {
+		return fmt.Sprintf("peers %s and %s list different URLs for the members %s", e.First, e.Second, first)
+	}
+	return fmt.Sprintf("peers disagree about the members: %s lists %s; %s lists %s", e.First, first, e.Second, second)
+}
+
+func names(members []Member) string {
+	var list []string
+	for _, m := range byID(members) {
+		switch {
+		case !m.Started():
+			list = append(list, hexID(m.ID)+" (unstarted)")
+		case m.IsLearner:
+			list = append(list, m.Name+" (learner)")
+		default:
+			list = append(list, m.Name)
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // hexID is how IDs look in every output: etcd's decimal ones cannot be pasted

@@ -63,25 +63,19 @@ func TestFollowerTakesNoListOfAMemberThatJoins(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		members []Member
-		behind  bool
 	}{
-		{"it does not know its own client URLs", []Member{voter(1, old.URL), silent(voter(2, joining.URL))}, true},
-		{"nor anybody's", []Member{silent(voter(1, old.URL)), silent(voter(2, joining.URL))}, true},
-		{"nor those of a member that we know", []Member{silent(voter(1, old.URL)), voter(2, joining.URL)}, true},
-		{"it knows one of long ago", []Member{voter(9, refusingURL(t)), silent(voter(2, joining.URL))}, true},
-		{"it has caught up", now, false},
-		{"it has, and another one was added", append(slices.Clone(now), silent(voter(3, "http://10.0.0.3:2380"))), false},
+		{"it does not know its own client URLs", []Member{voter(1, old.URL), silent(voter(2, joining.URL))}},
+		{"nor anybody's", []Member{silent(voter(1, old.URL)), silent(voter(2, joining.URL))}},
+		{"nor those of a member that we know", []Member{silent(voter(1, old.URL)), voter(2, joining.URL)}},
+		{"it knows one of long ago", []Member{voter(9, refusingURL(t)), silent(voter(2, joining.URL))}},
+		{"it has caught up", now},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			joining.set(func(p *fakePeer) { p.members = test.members })
 			for range 2 { // each of them has its turn to be asked first
-				want := now
 				asked := joining.timesAsked()
 				m := refresh(t, f)
-				if joining.timesAsked() > asked && !test.behind {
-					want = test.members
-				}
-				if len(m.Members) != len(want) || !slices.Equal(m.Members[0].ClientURLs, want[0].ClientURLs) {
+				if joining.timesAsked() == asked || len(m.Members) != len(now) || !slices.Equal(m.Members[0].ClientURLs, now[0].ClientURLs) {
 					t.Errorf("got %+v", m.Members)
 				}
 			}
@@ -174,8 +168,102 @@ func TestFollowerAsksAllVotersInTurn(t *testing.T) {
 	for range 7 {
 		refresh(t, f)
 	}
-	if asked := []int{peers[0].timesAsked(), peers[1].timesAsked(), peers[2].timesAsked(), peers[3].timesAsked()}; !slices.Equal(asked, []int{3, 2, 2, 0}) {
-		t.Errorf("asked %v times, want the voters in turn and never the learner", asked)
+	if asked := []int{peers[0].timesAsked(), peers[1].timesAsked(), peers[2].timesAsked(), peers[3].timesAsked()}; !slices.Equal(asked, []int{5, 4, 4, 0}) {
+		t.Errorf("asked %v times, want two voters each time, in turn, and never the learner", asked)
+	}
+}
+
+// TestFollowerKeepsTheListWhilePeersDisagree: until they agree, or for two refreshes.
+func TestFollowerKeepsTheListWhilePeersDisagree(t *testing.T) {
+	one, two := newPeer(t, clusterA), newPeer(t, clusterA)
+	before := []Member{voter(1, one.URL), voter(2, two.URL)}
+	after := append(slices.Clone(before), voter(3, "http://10.0.0.3:2380"))
+	say := func(first, second []Member) {
+		one.set(func(p *fakePeer) { p.members = first })
+		two.set(func(p *fakePeer) { p.members = second })
+	}
+	for _, test := range []struct {
+		name    string
+		refresh [][2][]Member // what the two say at each
+		members []int         // how many are listed after it
+	}{
+		{"they come to agree", [][2][]Member{{before, after}, {after, after}}, []int{2, 3}},
+		{"the change is taken back", [][2][]Member{{after, before}, {before, before}}, []int{2, 2}},
+		{"the refresh after next", [][2][]Member{{before, after}, {before, after}, {before, after}}, []int{2, 2, 3}},
+		{"each time another one", [][2][]Member{{before, after}, {after, before}, {after, before}}, []int{2, 2, 3}},
+		{"a new disagreement is a new one", [][2][]Member{{before, after}, {before, after}, {before, before}, {before, after}}, []int{2, 2, 2, 2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			say(before, before)
+			f := NewFollower(Config{InitialCluster: cluster(one.URL)})
+			refresh(t, f)
+			for i, lists := range test.refresh {
+				say(lists[0], lists[1])
+				m, err := f.Refresh(t.Context())
+				var disagree *DisagreeError
+				held := len(lists[0]) != len(lists[1]) && i < disagreeLimit || i == 3
+				if errors.As(err, &disagree) != held || !held && err != nil || len(m.Members) != test.members[i] {
+					t.Fatalf("refresh %d: %d members, %v", i+1, len(m.Members), err)
+				}
+				if held && !strings.Contains(err.Error(), "m1, m2, m3") {
+					t.Errorf("the lists are not named: %v", err)
+				}
+			}
+		})
+	}
+	say(before, after)
+	f := NewFollower(Config{InitialCluster: cluster(one.URL)})
+	refresh(t, f)
+	two.set(func(p *fakePeer) { p.down = true })
+	one.set(func(p *fakePeer) { p.members = after })
+	if m := refresh(t, f); len(m.Members) != 3 {
+		t.Errorf("with one to answer: %+v", m.Members)
+	}
+}
+
+func TestFollowerAcceptsAnotherCluster(t *testing.T) {
+	peer := newPeer(t, clusterA)
+	config := Config{InitialCluster: cluster(peer.URL), DataDir: t.TempDir()}
+	f := NewFollower(config)
+	refresh(t, f)
+	if m, err := f.Accept(t.Context(), clusterB); err == nil {
+		t.Fatalf("a cluster that nobody answers for was accepted: %+v", m)
+	}
+	refresh(t, f)
+	peer.set(func(p *fakePeer) { p.clusterID = clusterB })
+	var wrong *WrongClusterError
+	if _, err := f.Refresh(t.Context()); !errors.As(err, &wrong) {
+		t.Fatalf("got %v", err)
+	}
+	if m, err := f.Accept(t.Context(), clusterB); err != nil || m.ClusterID != clusterB {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	refresh(t, f)
+	if m := refresh(t, NewFollower(config)); m.ClusterID != clusterB {
+		t.Errorf("after a restart: %+v", m)
+	}
+	// The restart itself: by the file's pin, by no pin, and by another one.
+	peer.set(func(p *fakePeer) { p.clusterID = clusterA })
+	if _, err := NewFollower(config).Refresh(t.Context()); !errors.As(err, &wrong) || wrong.Pinned != clusterB {
+		t.Errorf("the file's pin: %v", err)
+	}
+	config.ClusterID = clusterB
+	if _, err := NewFollower(config).Refresh(t.Context()); !errors.As(err, &wrong) || wrong.PinnedBy != pinnedByConfig {
+		t.Errorf("a pin that is given: %v", err)
+	}
+	config.ClusterID = clusterA
+	if m := refresh(t, NewFollower(config)); m.ClusterID != clusterA {
+		t.Errorf("a pin that beats the file's: %+v", m)
+	}
+	peer.set(func(p *fakePeer) { p.clusterID = clusterB })
+	config.ClusterID, config.AnyCluster = 0, true
+	f = NewFollower(config)
+	if m := refresh(t, f); m.ClusterID != clusterB {
+		t.Errorf("any: %+v", m)
+	}
+	peer.set(func(p *fakePeer) { p.clusterID = clusterA })
+	if _, err := f.Refresh(t.Context()); !errors.As(err, &wrong) {
+		t.Errorf("any is the first, not each: %v", err)
 	}
 }
 

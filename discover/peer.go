@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -190,13 +191,20 @@ func speaksTLS(answer *reply) bool {
 // list that is used.
 const othersTimeout = 3 * time.Second
 
-// firstGood asks the peers, each with a head start over the next, until take
-// says that there is a good list; with all, the other peers are then asked at
-// once, and have othersTimeout. At the end it cancels the peers that are still
-// busy and waits for them to let go. Every peer that was asked is given to
-// take, from this goroutine; what comes after the end is ignored but for its
-// error.
-func firstGood(ctx context.Context, d dialer, peerURLs []string, all bool, take func(peerList) (good bool)) {
+// How many peers are wanted to answer.
+const (
+	firstAnswer = 1
+	twoAnswers  = 2
+	allAnswers  = math.MaxInt
+)
+
+// askPeers asks the peers, each with a head start over the next, until take has
+// called as many lists good as are wanted. After the first good one the others
+// have othersTimeout; where all are wanted, they are then asked at once. At the end
+// it cancels the peers that are still busy and waits for them to let go. Every peer
+// that was asked is given to take, from this goroutine; what comes after the end is
+// ignored but for its error.
+func askPeers(ctx context.Context, d dialer, peerURLs []string, want int, take func(peerList) (good bool)) {
 	askCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lead := headStart
@@ -207,7 +215,7 @@ func firstGood(ctx context.Context, d dialer, peerURLs []string, all bool, take 
 	defer turn.Stop()
 	var limit <-chan time.Time // of the other peers; nil until one was good
 	lists := make(chan peerList, len(peerURLs))
-	asked, busy, found, over := 0, 0, false, false
+	asked, busy, good, over := 0, 0, 0, false
 	for !over && ctx.Err() == nil && (asked < len(peerURLs) || busy > 0) {
 		select {
 		case <-ctx.Done():
@@ -223,9 +231,15 @@ func firstGood(ctx context.Context, d dialer, peerURLs []string, all bool, take 
 			}
 		case list := <-lists:
 			busy--
-			if good := take(list); good && !found {
-				found, over, lead = true, !all, 0
+			if take(list) {
+				good++
+				over = good >= want
+			}
+			if good == 1 && limit == nil {
 				limit = time.After(othersTimeout)
+				if want == allAnswers {
+					lead = 0
+				}
 			}
 			turn.Reset(0)
 		}

@@ -84,6 +84,7 @@ func (s *search) strangersClients() []ClientURL {
 
 // What pinned the cluster where no file did, for messages.
 const (
-	pinnedByConfig = "the configuration"
-	pinnedByAnswer = "the first answer"
+	pinnedByConfig   = "--cluster-id"
+	pinnedByAnswer   = "the first answer"
+	pinnedByOperator = "etcdops proxy accept-cluster"
 )

@@ -17,6 +17,7 @@ type search struct {
 	pin      uint64 // the cluster that peers must belong to; 0 = any
 	pinnedBy string
 	known    []Member // the last good list; a list that is behind it is not taken
+	want     int      // how many peers of a source are to answer
 
 	flags   string // canonical form of the source flags
 	memory  memory
@@ -27,6 +28,7 @@ type search struct {
 	refused    uint64          // another cluster that answered
 	strangers  []peerList      // the lists of other clusters
 	found      *peerList       // the list that was used
+	differs    *peerList       // one that says something else than found
 	at         time.Time       // when found came
 	serverName string          // by which the peers of the source used were verified
 	waitsFor   *WaitingError   // the bootstrap that a source waits for
@@ -37,11 +39,15 @@ type search struct {
 type peerKey struct{ url, serverName string }
 
 func newSearch(config Config, pin uint64, pinnedBy string) *search {
-	return &search{
+	s := &search{
 		config: config, log: config.logger(),
-		pin: pin, pinnedBy: pinnedBy,
+		pin: pin, pinnedBy: pinnedBy, want: firstAnswer,
 		index: map[peerKey]int{},
 	}
+	if config.AskAll {
+		s.want = allAnswers
+	}
+	return s
 }
 
 // resolve tries the sources by precedence until a peer of one of them gives the
@@ -80,9 +86,10 @@ func (s *search) ask(ctx context.Context, peerURLs []string, serverName string) 
 		}
 	}
 	d := dialer{tls: s.config.PeerTLS, timeout: s.config.DialTimeout, serverName: serverName, resolver: s.config.Resolver}
-	firstGood(ctx, d, fresh, s.config.AskAll, func(list peerList) bool {
-		s.take(&s.peers[s.index[peerKey{list.peerURL, serverName}]], list)
-		return s.found != nil
+	askPeers(ctx, d, fresh, s.want, func(list peerList) bool {
+		peer := &s.peers[s.index[peerKey{list.peerURL, serverName}]]
+		s.take(peer, list)
+		return peer.State == PeerAnswered
 	})
 	for _, peerURL := range fresh {
 		peer := &s.peers[s.index[peerKey{peerURL, serverName}]]
@@ -127,6 +134,7 @@ func (s *search) take(peer *PeerAnswer, list peerList) {
 	case s.found != nil:
 		peer.State, peer.Reason = PeerAnswered, "its list is the same"
 		if !list.sameMembers(s.found) {
+			s.differs = &list
 			peer.Reason = "its list differs from that of " + s.found.peerURL
 		}
 	default:

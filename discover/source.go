@@ -203,11 +203,6 @@ func (s *search) planFile(flagsSet bool) (file Source, first bool) {
 		file.State = SourceFailed
 		file.Reason = fmt.Sprintf("%s: %s; remove or repair it, the sources are asked instead", m.path, m.err)
 		return file, false
-	case s.pin != 0 && m.clusterID != 0 && m.clusterID != s.pin:
-		file.State = SourceFailed
-		file.Reason = fmt.Sprintf("%s is about cluster %s, but cluster %s is pinned by %s",
-			m.path, hexID(m.clusterID), hexID(s.pin), s.pinnedBy)
-		return file, false
 	}
 	written := "written"
 	if age := m.age(now); age != "" {
@@ -230,7 +225,7 @@ func (s *search) planFile(flagsSet bool) (file Source, first bool) {
 		// that has shrunk is waited for: whoever asks again asks them first.
 		s.config.BootstrapWait = -1
 	}
-	if first && s.pin == 0 && m.clusterID != 0 {
+	if first && s.pin == 0 && m.clusterID != 0 && !s.config.AnyCluster {
 		s.pin, s.pinnedBy = m.clusterID, "the cluster file "+m.path
 	}
 	return file, first
@@ -238,7 +233,7 @@ func (s *search) planFile(flagsSet bool) (file Source, first bool) {
 
 // try contacts one source, asks its peers and settles its state.
 func (s *search) try(ctx context.Context, source *Source) {
-	if source.Name == SourceClusterFile && s.pin == 0 && s.memory.clusterID != 0 {
+	if source.Name == SourceClusterFile && s.pin == 0 && s.memory.clusterID != 0 && !s.config.AnyCluster {
 		// The last resort: its addresses are good for its own cluster only.
 		s.pin, s.pinnedBy = s.memory.clusterID, "the cluster file "+s.memory.path
 	}

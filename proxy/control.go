@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"etcdops/proxy/director"
 )
 
 // controlName is the control socket's name in our folder.
@@ -75,15 +77,15 @@ func (s *Server) Status() Status {
 	}
 	st.ClusterID, st.ListAt = hexID(v.view.ClusterID), &v.view.At
 	st.PeerURLs = append(st.PeerURLs, v.view.PeerURLs...)
-	health := map[string]bool{}
-	why := map[string]string{}
+	states := map[string]director.State{}
 	for _, e := range s.director.States() {
-		health[e.URL], why[e.URL] = e.Healthy, e.Reason
+		states[e.URL] = e
 	}
 	for _, e := range v.used {
-		if e.Used {
-			if e.Healthy = health[e.URL]; !e.Healthy {
-				e.Why = why[e.URL]
+		if now := states[e.URL]; e.Used {
+			e.Healthy, e.Why, e.Foreign = now.Healthy, now.Reason, ""
+			if now.Foreign != 0 {
+				e.Foreign = hexID(now.Foreign)
 			}
 		}
 		st.Endpoints = append(st.Endpoints, e)
@@ -126,6 +128,9 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 		_ = json.NewEncoder(w).Encode(s.Status())
 	})
 	s.promotionPaths(mux)
+	if s.Accept != nil {
+		mux.HandleFunc("POST "+AcceptPath, answer(s.acceptCluster))
+	}
 	for pattern, h := range s.Control {
 		mux.HandleFunc(pattern, h)
 	}

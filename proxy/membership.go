@@ -19,10 +19,15 @@ type state struct {
 	view View
 	have bool  // a list was got once
 	err  error // of the last refresh
-	used []Endpoint
+	// wrong is that error where another cluster answers.
+	wrong *policy.WrongClusterError
+	used  []Endpoint
 	// waiting is what the refresh under way waits for.
 	waiting string
 }
+
+// WrongClusterError is what Server.Members returns where another cluster answers.
+type WrongClusterError = policy.WrongClusterError
 
 // Endpoint is one client URL of the cluster and what the proxy makes of it.
 type Endpoint struct {
@@ -32,18 +37,25 @@ type Endpoint struct {
 	Used       bool   `json:"used"`
 	Why        string `json:"why,omitempty"` // why it is not used
 	Healthy    bool   `json:"healthy"`
+	// Foreign is the cluster that answers there, in hex, if it is another one.
+	Foreign string `json:"foreign,omitempty"`
 }
 
 // follow keeps the list of members up to date: every second while there is
 // none, then at each refresh interval. A failed refresh changes nothing.
 func (s *Server) follow(ctx context.Context) {
 	s.view.Store(&state{err: errors.New("the cluster was not asked yet")})
+	var call refreshCall
 	for {
 		view, err := s.Members(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		old := s.view.Load()
+		var wrong *policy.WrongClusterError
+		if errors.As(err, &wrong) {
+			s.director.Recheck()
+		}
 		switch {
 		case err == nil:
 			s.adopt(ctx, view)
@@ -53,7 +65,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.notify(fmt.Sprintf("STATUS=following cluster %s, %d endpoints", hexID(view.ClusterID), s.director.Size()))
 		case old.have:
 			next := *old
-			next.err, next.waiting = err, ""
+			next.err, next.wrong, next.waiting = err, wrong, ""
 			s.view.Store(&next)
 			s.Logger.Warn("refresh failed, the last list stays", "age", time.Since(old.view.At).Round(time.Second), "error", err)
 			s.notify(fmt.Sprintf("STATUS=list is %v old: %v", time.Since(old.view.At).Round(time.Second), err))
@@ -61,7 +73,7 @@ func (s *Server) follow(ctx context.Context) {
 			if old.err == nil || old.err.Error() != err.Error() {
 				s.Logger.Warn("no cluster found yet, trying each second", "error", err)
 			}
-			s.view.Store(&state{err: err})
+			s.view.Store(&state{err: err, wrong: wrong})
 			s.notify("STATUS=no cluster found yet: " + err.Error())
 		}
 		wait := s.RefreshInterval
@@ -71,12 +83,18 @@ func (s *Server) follow(ctx context.Context) {
 		if s.director.Size() == 0 {
 			wait = min(wait, retryInterval)
 		}
+		if call.done != nil {
+			close(call.done)
+		}
+		call = refreshCall{}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return
 		case <-t.C:
+		case call = <-s.refreshes:
+			t.Stop()
 		}
 	}
 }
@@ -100,7 +118,7 @@ func (s *Server) adopt(ctx context.Context, view View) {
 	next := &state{view: view, have: true}
 	var members []director.Member
 	for _, m := range view.Members {
-		dm := director.Member{ID: m.ID, Name: m.Name}
+		dm := director.Member{ClusterID: view.ClusterID, ID: m.ID, Name: m.Name}
 		for _, raw := range m.ClientURLs {
 			e := Endpoint{URL: raw, MemberID: hexID(m.ID), MemberName: m.Name}
 			u, err := url.Parse(raw)
@@ -158,10 +176,16 @@ func (s *Server) addrs() []net.Addr {
 // refuse says why no request can be served now, or nil.
 func (s *Server) refuse() error {
 	if s.director.Size() > 0 {
+		if f := s.director.Foreign(); f != nil {
+			return &policy.WrongClusterError{Pinned: f.Pinned, Seen: f.Seen}
+		}
 		return nil
 	}
 	st := s.view.Load()
-	if st == nil || !st.have {
+	switch {
+	case st != nil && st.wrong != nil:
+		return st.wrong
+	case st == nil || !st.have:
 		err := errors.New("starting")
 		switch {
 		case st != nil && st.waiting != "":

@@ -68,8 +68,12 @@ type Server struct {
 	Readonly bool
 	// CORS lists the origins of --cors; nil leaves CORS to the members.
 	CORS []string
-	// Members asks for the cluster's present members.
+	// Members asks for the cluster's present members. Its error has a
+	// *WrongClusterError in it where all that answer belong to another one.
 	Members func(ctx context.Context) (View, error)
+	// Accept makes another cluster the one whose members Members tells, if it
+	// answers. If nil, none is accepted.
+	Accept func(ctx context.Context, clusterID uint64) error
 	// RefreshInterval is the time between two askings; 0 means the default.
 	RefreshInterval time.Duration
 	// FailureWait, DialTimeout, WriteTimeout and ReadTimeout are etcd's
@@ -110,6 +114,7 @@ type Server struct {
 	conns     connections
 	promotion promotion
 	saidOwn   bool // that the new member advertises our port; follow's own
+	refreshes chan refreshCall
 
 	accepting sync.WaitGroup
 	cutConns  context.CancelFunc
@@ -151,6 +156,7 @@ func (s *Server) Run(ctx, kill context.Context) error {
 	}
 	s.promotion.wake, s.promotion.drains = make(chan struct{}, 1), make(chan drainCall)
 	s.promotion.over = make(chan struct{})
+	s.refreshes = make(chan refreshCall)
 	s.promotion.mu.Lock() // whoever asks for something waits until we accept
 	control, err := s.openControl(runCtx)
 	if err != nil {
@@ -264,7 +270,8 @@ func (e *MemberDataError) Error() string {
 // build wires the parts of the data path.
 func (s *Server) build() {
 	s.director = &director.Director{
-		TLS: s.MemberTLS, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait, Logger: s.Logger,
+		TLS: s.MemberTLS, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
+		Via: s.instance.Via("2"), Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{
 		Director: s.director, Instance: s.instance, Readonly: s.Readonly, CORS: s.CORS, Refuse: s.refuse,

@@ -35,6 +35,8 @@ type Director struct {
 	// usable, OnLeft when an endpoint leaves the list. Both may be nil and must
 	// not block.
 	OnDown, OnLeft func(*Endpoint)
+	// Via marks our own calls, so that one that comes back to us is known.
+	Via string
 	// Logger must be set.
 	Logger *slog.Logger
 
@@ -44,6 +46,7 @@ type Director struct {
 	turn    atomic.Uint64   // breaks ties among equally loaded endpoints
 	shuffle atomic.Uint64   // counts updates: sessions re-choose when it moved
 	probes  sync.WaitGroup
+	foreign atomic.Pointer[ForeignError] // see Foreign
 }
 
 // Run owns the probes until ctx ends and they have stopped. Update must not be
@@ -75,13 +78,13 @@ func (d *Director) Update(members []Member) {
 			}
 			seen[raw] = true
 			e := have[raw]
-			if e == nil || e.MemberID != m.ID || e.MemberName != m.Name {
+			if e == nil || e.ClusterID != m.ClusterID || e.MemberID != m.ID || e.MemberName != m.Name {
 				fresh, err := parseEndpoint(raw)
 				if err != nil {
 					d.Logger.Warn("client url not usable", "member", m.Name, "url", raw, "error", err)
 					continue
 				}
-				fresh.MemberID, fresh.MemberName = m.ID, m.Name
+				fresh.ClusterID, fresh.MemberID, fresh.MemberName = m.ClusterID, m.ID, m.Name
 				e = fresh
 				added = append(added, e)
 			}
@@ -100,6 +103,7 @@ func (d *Director) Update(members []Member) {
 	}
 	d.shuffle.Add(1)
 	d.mu.Unlock()
+	d.recount()
 
 	for _, e := range gone {
 		e.left.Store(true)
@@ -160,6 +164,7 @@ type State struct {
 	MemberID    uint64    `json:"-"`
 	Healthy     bool      `json:"healthy"`
 	Reason      string    `json:"reason,omitempty"` // why it is not healthy
+	Foreign     uint64    `json:"-"`                // the cluster that answers there, if it is another one
 	Since       time.Time `json:"since"`            // of the present health
 	Connections int64     `json:"connections"`      // client connections that stick to it
 }
@@ -171,7 +176,11 @@ func (d *Director) States() []State {
 	out := make([]State, 0, len(d.order))
 	for _, e := range d.order {
 		reason, since := e.state.get()
-		out = append(out, State{e.URL, e.MemberID, !e.down.Load(), reason, since, e.load.Load()})
+		seen := e.foreign.Load()
+		if seen != 0 {
+			reason = (&ForeignError{Pinned: e.ClusterID, Seen: seen}).Error()
+		}
+		out = append(out, State{e.URL, e.MemberID, e.healthy(), reason, seen, since, e.load.Load()})
 	}
 	return out
 }
@@ -191,7 +200,7 @@ func (d *Director) choose(tried []*Endpoint) (*Endpoint, error) {
 		var least int64
 		for i := range n {
 			e := d.order[(start+i)%n]
-			if wantHealthy && e.down.Load() || slices.Contains(tried, e) {
+			if wantHealthy && !e.healthy() || slices.Contains(tried, e) {
 				continue
 			}
 			if l := e.load.Load(); best == nil || l < least {
@@ -210,4 +219,36 @@ func (d *Director) anyUsable() bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return slices.ContainsFunc(d.order, (*Endpoint).Usable)
+}
+
+// Foreign says that another cluster answers at some client URL and that no
+// endpoint is usable; nil where it is not so.
+func (d *Director) Foreign() *ForeignError { return d.foreign.Load() }
+
+// recount finds out what Foreign says, after anything that bears on it changed.
+func (d *Director) recount() {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var found *ForeignError
+	for _, e := range d.order {
+		if e.Usable() {
+			found = nil
+			break
+		}
+		if seen := e.foreign.Load(); seen != 0 {
+			found = &ForeignError{Pinned: e.ClusterID, Seen: seen}
+		}
+	}
+	d.foreign.Store(found)
+}
+
+// Recheck asks every endpoint now which cluster it serves.
+func (d *Director) Recheck() {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, e := range d.order {
+		if e.ClusterID != 0 {
+			e.question(time.Now())
+		}
+	}
 }

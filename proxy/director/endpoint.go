@@ -26,6 +26,7 @@ const (
 
 // Member is a member of the cluster that serves clients.
 type Member struct {
+	ClusterID  uint64 // that it has to belong to; 0: it is not asked
 	ID         uint64
 	Name       string
 	ClientURLs []string
@@ -36,15 +37,18 @@ type Endpoint struct {
 	URL        string // as the member advertises it
 	MemberID   uint64
 	MemberName string
+	ClusterID  uint64 // see Member
 	Network    string // "tcp" or "unix"
 	Address    string // host:port or path
 	Host       string // what a TLS certificate must be valid for
 	TLS        bool
 
 	d        *Director
-	load     atomic.Int64 // client connections that stick to it
-	left     atomic.Bool  // no longer a client URL of the cluster
-	down     atomic.Bool  // condemned by the probe
+	load     atomic.Int64  // client connections that stick to it
+	left     atomic.Bool   // no longer a client URL of the cluster
+	down     atomic.Bool   // condemned by the probe
+	foreign  atomic.Uint64 // the cluster that answers there, if it is another one
+	verifier verifier
 	heard    atomic.Int64 // when it last said something, unix milliseconds
 	cut      bool         // OnDown was called; the probe's own
 	state    probeState
@@ -84,7 +88,7 @@ func parseEndpoint(raw string) (*Endpoint, error) {
 // was sent. Its text begins with the step that failed.
 type DialError struct {
 	URL  string
-	Step string // "dial" or "TLS handshake"
+	Step string // "dial", "TLS handshake" or "verify"
 	Err  error
 }
 
@@ -98,10 +102,17 @@ func (e *DialError) Unwrap() error { return e.Err }
 var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 
 // Dial connects to the endpoint for an application protocol, "h2" or
-// "http/1.1". Every error is a *DialError, and then nothing was sent. A failed
-// dial asks the probe to look at the member.
+// "http/1.1", and makes sure that it is one of the cluster's members who answers.
+// Every error is a *DialError, and then nothing was sent; with a *ForeignError in
+// it, it was another cluster's. A failed dial asks the probe to look at the member.
 func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
 	c, err := e.dial(ctx, proto)
+	if err == nil {
+		if foreign := e.verify(ctx, time.Now()); foreign != nil {
+			_ = c.Close()
+			c, err = nil, &DialError{e.URL, "verify", foreign}
+		}
+	}
 	if err != nil && ctx.Err() == nil {
 		e.Suspect()
 	}
@@ -175,9 +186,12 @@ func (e *Endpoint) Suspect() {
 // lives, and the probe believes that even where it got no answer itself.
 func (e *Endpoint) Heard(at int64) { e.heard.Store(at) }
 
-// Usable says whether new requests may go there: it is in the list and the
-// probe has not condemned it.
-func (e *Endpoint) Usable() bool { return !e.left.Load() && !e.down.Load() }
+// Usable says whether new requests may go there: it is in the list and healthy.
+func (e *Endpoint) Usable() bool { return !e.left.Load() && e.healthy() }
+
+// healthy says that the probe has not condemned it, and no other cluster answers
+// there.
+func (e *Endpoint) healthy() bool { return !e.down.Load() && e.foreign.Load() == 0 }
 
 // Left says whether the member took this URL back or left the cluster.
 func (e *Endpoint) Left() bool { return e.left.Load() }

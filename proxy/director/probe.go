@@ -69,6 +69,10 @@ func (e *Endpoint) probe(ctx context.Context) {
 			return
 		}
 		e.judge(err, began)
+		if err == nil && (p.fresh || e.foreign.Load() != 0) {
+			// Who listens may be another one than before. Only an answer counts.
+			_ = e.verify(ctx, time.Now())
+		}
 		t.Reset(probeInterval)
 	}
 }
@@ -86,12 +90,14 @@ func (e *Endpoint) judge(err error, began time.Time) {
 		e.state.set(err.Error())
 		e.down.Store(true)
 		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
+		e.d.recount()
 	case err == nil && down:
 		if _, since := e.state.get(); time.Since(since) >= e.d.FailureWait {
 			e.state.set("")
 			e.down.Store(false)
 			e.cut = false
 			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
+			e.d.recount()
 		}
 		return
 	}
@@ -106,8 +112,9 @@ func (e *Endpoint) judge(err error, began time.Time) {
 
 // prober holds the standing connection of one probe.
 type prober struct {
-	c  net.Conn
-	br *bufio.Reader
+	c     net.Conn
+	br    *bufio.Reader
+	fresh bool // the last question was the connection's first
 }
 
 // errSilent says that a member took the question and did not answer in time.
@@ -115,7 +122,8 @@ var errSilent = errors.New("no answer")
 
 func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error {
 	limit := time.Now().Add(wait)
-	if p.c == nil {
+	p.fresh = p.c == nil
+	if p.fresh {
 		dctx, cancel := context.WithDeadline(ctx, limit)
 		c, err := e.dial(dctx, "http/1.1")
 		cancel()

@@ -258,6 +258,11 @@ func (x *exchange) nobodyLeft(last error) after {
 	if last == nil {
 		return x.say(http.StatusServiceUnavailable, "no member of the cluster is known")
 	}
+	if x.r.Refuse != nil {
+		if err := x.r.Refuse(); err != nil { // known since this request has tried
+			return x.say(http.StatusServiceUnavailable, err.Error())
+		}
+	}
 	x.r.Logger.Warn("no member reached", "method", x.req.Method, "error", last)
 	return x.say(http.StatusBadGateway, fmt.Sprintf("no member answered; the last one tried was %v", last))
 }

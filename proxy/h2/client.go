@@ -190,7 +190,12 @@ func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 // dispatch gives a request that passes to a member.
 func (cc *clientConn) dispatch(s *stream, quiet bool) {
 	if cc.r.Refuse != nil {
-		if err := cc.r.Refuse(); err != nil {
+		var wrong *policy.WrongClusterError
+		switch err := cc.r.Refuse(); {
+		case errors.As(err, &wrong): // which no new try mends: the client is told
+			cc.refuse(s, grpcUnavailable, wrong.Error())
+			return
+		case err != nil:
 			s.unplaced(err, &cc.rd.b)
 			return
 		}

@@ -1,0 +1,212 @@
+package director
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+)
+
+// verifyTimeout is how long the question for the cluster's ID may take: as long
+// as the probe needs to find out that a member is stopped.
+const verifyTimeout = 3 * time.Second
+
+// ForeignError says that the member of another cluster answers at a client URL.
+type ForeignError struct{ Pinned, Seen uint64 }
+
+// Error implements error.
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("a member of cluster %016x answers, but cluster %016x is followed", e.Seen, e.Pinned)
+}
+
+// verification is one question for the cluster's ID, which several may wait for.
+type verification struct {
+	began time.Time
+	done  chan struct{}
+	err   error
+}
+
+// verifier keeps the last question of an endpoint.
+type verifier struct {
+	mu   sync.Mutex
+	last *verification
+}
+
+// verify makes sure that a connection which was made before since leads to a
+// member of the pinned cluster. The question needs a connection of its own, which
+// one listener gives to one process: if that process is another one than the
+// first connection's, the first has gone.
+func (e *Endpoint) verify(ctx context.Context, since time.Time) error {
+	if e.ClusterID == 0 {
+		return nil
+	}
+	for {
+		v := e.question(since)
+		select {
+		case <-v.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if !v.began.Before(since) {
+			return v.err
+		}
+	}
+}
+
+// question returns the one under way, or begins the one that since needs.
+func (e *Endpoint) question(since time.Time) *verification {
+	e.verifier.mu.Lock()
+	defer e.verifier.mu.Unlock()
+	if v := e.verifier.last; v != nil {
+		select {
+		case <-v.done:
+			if !v.began.Before(since) {
+				return v
+			}
+		default:
+			return v
+		}
+	}
+	v := &verification{began: time.Now(), done: make(chan struct{})}
+	e.verifier.last = v
+	e.d.probes.Add(1)
+	go func() {
+		defer e.d.probes.Done()
+		defer close(v.done)
+		ctx, cancel := context.WithTimeout(e.d.ctx, verifyTimeout)
+		defer cancel()
+		v.err = e.ask(ctx)
+	}()
+	return v
+}
+
+// ask asks for the cluster's ID and keeps what the answer says of the endpoint.
+func (e *Endpoint) ask(ctx context.Context) error {
+	seen, err := e.clusterID(ctx)
+	if err != nil {
+		return fmt.Errorf("which cluster it serves is not known: %w", err)
+	}
+	if seen == e.ClusterID {
+		if e.foreign.Swap(0) != 0 {
+			e.d.Logger.Info("the cluster that is followed answers at the client url again", "endpoint", e.String())
+			e.d.recount()
+		}
+		return nil
+	}
+	foreign := &ForeignError{Pinned: e.ClusterID, Seen: seen}
+	if e.foreign.Swap(seen) != seen {
+		e.d.Logger.Warn("another cluster answers at a client url, it gets no request", "endpoint", e.String(), "error", foreign)
+		e.d.recount()
+	}
+	return foreign
+}
+
+// clusterID asks who serves the client URL: by a watch of an empty range, which
+// makes no watcher, is answered with the cluster's ID without a quorum and
+// without rights (server/etcdserver/api/v3rpc/watch.go, 3.4 to 3.7), and by the
+// JSON gateway where no gRPC is spoken (--listen-client-http-urls).
+func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
+	id, err := e.clusterIDByGRPC(ctx)
+	var de *DialError
+	if err == nil || ctx.Err() != nil || errors.As(err, &de) && !errors.Is(err, ErrNoHTTP2) {
+		return id, err
+	}
+	id, jsonErr := e.clusterIDByJSON(ctx)
+	if jsonErr != nil {
+		return 0, err
+	}
+	return id, nil
+}
+
+var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
+	CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")},
+}}
+
+func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
+	// Connected first, so that its error is seen as it is and nothing is tried again.
+	c, err := e.dial(ctx, "h2")
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	var given atomic.Bool
+	once := func(context.Context, string) (net.Conn, error) {
+		if given.Swap(true) {
+			return nil, errors.New("the connection ended")
+		}
+		return c, nil
+	}
+	cc, err := grpc.NewClient("passthrough:///"+e.HostHeader(), grpc.WithContextDialer(once),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(), grpc.WithDisableServiceConfig())
+	if err != nil {
+		return 0, err
+	}
+	defer cc.Close()
+	if e.d.Via != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "via", e.d.Via)
+	}
+	w, err := etcdserverpb.NewWatchClient(cc).Watch(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.Send(emptyWatch); err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	res, err := w.Recv()
+	if err != nil {
+		return 0, err
+	}
+	return known(res.GetHeader().GetClusterId())
+}
+
+// emptyWatchJSON is emptyWatch for the JSON gateway.
+const emptyWatchJSON = `{"create_request":{"key":"Yg==","range_end":"YQ=="}}`
+
+func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
+	c, err := e.dial(ctx, "http/1.1")
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\nContent-Length: %d\r\n\r\n%s"
+	if _, err := fmt.Fprintf(c, head, e.HostHeader(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
+		return 0, err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Result struct {
+			Header struct {
+				ClusterID uint64 `json:"cluster_id,string"`
+			}
+		}
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, 64<<10)).Decode(&answer); err != nil {
+		return 0, err
+	}
+	return known(answer.Result.Header.ClusterID)
+}
+
+func known(id uint64) (uint64, error) {
+	if id == 0 {
+		return 0, errors.New("the answer has no cluster ID")
+	}
+	return id, nil
+}
