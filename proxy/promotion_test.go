@@ -60,7 +60,7 @@ func TestUnixHandOver(t *testing.T) {
 			s.ListenURLs = []url.URL{{Scheme: "unix", Path: path}}
 			s.BesideMember = beside
 			s.Members = func(context.Context) (View, error) {
-				return View{ClusterID: 7, At: time.Now(), Members: []Member{{ID: 1, Name: "m", ClientURLs: []string{member}}}}, nil
+				return View{At: time.Now(), Members: []Member{{ID: 1, Name: "m", ClientURLs: []string{member}}}}, nil
 			}
 		})
 	}
@@ -151,7 +151,7 @@ func waitingMember(t *testing.T, leave <-chan struct{}) func(s *Server) {
 	t.Cleanup(func() { srv.Close() })
 	return func(s *Server) {
 		s.Members = func(context.Context) (View, error) {
-			return View{ClusterID: 7, At: time.Now(), Members: []Member{{ID: 1, Name: "m", ClientURLs: []string{"http://" + l.Addr().String()}}}}, nil
+			return View{At: time.Now(), Members: []Member{{ID: 1, Name: "m", ClientURLs: []string{"http://" + l.Addr().String()}}}}, nil
 		}
 	}
 }
@@ -280,7 +280,7 @@ func TestOwnAddressDuringAPromotion(t *testing.T) {
 		s.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		own := s.ListenURLs[0].String()
 		s.Members = func(context.Context) (View, error) {
-			return View{ClusterID: 1, At: time.Now(), Members: []Member{
+			return View{At: time.Now(), Members: []Member{
 				{ID: 1, Name: "m", ClientURLs: []string{member}}, {ID: 2, Name: "new", ClientURLs: []string{own}},
 			}}, nil
 		}

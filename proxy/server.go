@@ -45,7 +45,7 @@ type Member struct {
 
 // View is the cluster at one moment.
 type View struct {
-	ClusterID uint64
+	ClusterID uint64 // that members are asked for on each new connection; 0: they are not
 	Members   []Member
 	PeerURLs  []string
 	At        time.Time // when the list was got
