@@ -39,7 +39,7 @@ func membersTable(env *Env, r *membersReport) Table {
 		if version == "" {
 			version = unknown
 		}
-		notes := slices.DeleteFunc([]string{m.Reason, m.Why}, func(s string) bool { return s == "" })
+		notes := slices.DeleteFunc([]string{m.Reason, m.Why, m.Skew}, func(s string) bool { return s == "" })
 		t.Rows = append(t.Rows, []string{
 			m.ID, m.Name, paintStatus(env.Out, m.Status), leader, m.Role, version, size,
 			number(m.RaftTerm), number(m.RaftIndex),

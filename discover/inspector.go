@@ -49,6 +49,7 @@ func (i *Inspector) Inspect(ctx context.Context, members []Member) []MemberStatu
 		all.Go(func() { rows[n] = i.inspect(ctx, m) })
 	}
 	all.Wait()
+	markSkew(rows)
 	return rows
 }
 

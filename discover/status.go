@@ -52,6 +52,10 @@ type MemberStatus struct {
 	// unknown.
 	Reason string `json:"reason"`
 
+	// Skew tells where its version is more than one minor away from another
+	// member's; "" where it is not, and where one of them is not known.
+	Skew string `json:"skew,omitempty"`
+
 	// NeedsUser is set where columns are unknown because the cluster has auth
 	// on and no user, or not the right one, was given.
 	NeedsUser bool `json:"needs_user"`
