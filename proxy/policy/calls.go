@@ -91,17 +91,42 @@ var calls = []call{
 // /v3beta, since 3.4 /v3.
 var gatewayPrefixes = []string{"/v3", "/v3beta", "/v3alpha"}
 
+// NumCalls is the number of values of Call: the calls, and one for all others.
+const NumCalls = 54 + 1
+
+// Call stands for one of etcd's gRPC methods; 0 for one that is not known.
+type Call uint8
+
+// CallOf finds the call of a full gRPC method.
+func CallOf(fullMethod string) Call { return callOf[fullMethod] }
+
+// CallAt finds the call of a path in the JSON gateway, with its prefix.
+func CallAt(path string) Call { return callAt[path] }
+
+// String names the call as service and method, "other" where it is not known.
+func (c Call) String() string {
+	if c == 0 || int(c) >= NumCalls {
+		return "other"
+	}
+	return calls[c-1].method[1:]
+}
+
 var (
 	byMethod = map[string]kind{}
 	byPath   = map[string]kind{} // with each prefix
+	callOf   = map[string]Call{}
+	callAt   = map[string]Call{}
 )
 
 func init() {
-	for _, c := range calls {
-		byMethod[c.method] = c.kind
+	if len(calls)+1 != NumCalls {
+		panic("policy: NumCalls is not the number of calls and one")
+	}
+	for i, c := range calls {
+		byMethod[c.method], callOf[c.method] = c.kind, Call(i+1)
 		for _, path := range c.paths {
 			for _, prefix := range gatewayPrefixes {
-				byPath[prefix+path] = c.kind
+				byPath[prefix+path], callAt[prefix+path] = c.kind, Call(i+1)
 			}
 		}
 	}
