@@ -23,12 +23,13 @@ var mayImport = map[string][]string{
 	"commands":       {"discover", "promote", "proxy"},
 	"discover":       {},
 	"promote":        {"discover"},
-	"proxy":          {"proxy/director", "proxy/h1", "proxy/h2", "proxy/policy", "proxy/socket"},
-	"proxy/director": {"proxy/socket"},
-	"proxy/h1":       {"proxy/director", "proxy/policy", "proxy/socket"},
-	"proxy/h2":       {"proxy/director", "proxy/policy", "proxy/socket"},
+	"proxy":          {"proxy/director", "proxy/h1", "proxy/h2", "proxy/policy", "proxy/socket", "proxy/stats"},
+	"proxy/director": {"proxy/socket", "proxy/stats"},
+	"proxy/h1":       {"proxy/director", "proxy/policy", "proxy/socket", "proxy/stats"},
+	"proxy/h2":       {"proxy/director", "proxy/policy", "proxy/socket", "proxy/stats"},
 	"proxy/policy":   {},
 	"proxy/socket":   {},
+	"proxy/stats":    {"proxy/policy"},
 }
 
 // testsMayImport is what tests may import besides: the scenarios' tools read the

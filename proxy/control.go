@@ -50,8 +50,8 @@ func (s *Server) Status() Status {
 		Version: s.Version, PID: os.Getpid(), Mode: "on", DataDir: s.DataDir, Started: s.started,
 		PeerURLs: []string{}, Endpoints: []Endpoint{},
 		Requests:    s.h1stats.Requests.Load() + s.h2.Stats.Requests.Load(),
-		Retried:     s.h1stats.Retried.Load() + s.h2.Stats.Retried.Load(),
-		Refused:     s.h1stats.Refused.Load() + s.h2.Stats.Refused.Load(),
+		Retried:     s.retries.Total(),
+		Refused:     s.refusals.Total(),
 		Failed:      s.h1stats.Failed.Load() + s.h2.Stats.Failed.Load(),
 		Connections: s.h1stats.Connections.Load() + s.h2.Stats.Connections.Load(),
 		UID:         uint32(os.Geteuid()), GID: uint32(os.Getegid()),
@@ -136,7 +136,7 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 	}
 	c := &control{path: path, done: make(chan struct{})}
 	c.serve = &http.Server{
-		Handler: mux, ReadHeaderTimeout: handshakeTimeout,
+		Handler: mux, ReadHeaderTimeout: controlTimeout,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	go func() {

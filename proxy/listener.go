@@ -17,12 +17,10 @@ import (
 
 	"etcdops/proxy/h2"
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 const (
-	// handshakeTimeout bounds a client's TLS handshake, and the time from the
-	// first byte of a connection until we know which protocol it speaks.
-	handshakeTimeout = 10 * time.Second
 	// acceptPause is the wait after a failed accept, as when descriptors run out.
 	acceptPause = 50 * time.Millisecond
 )
@@ -170,9 +168,17 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			_ = nc.Close()
 			continue
 		}
-		s.conns.begin()
+		gaveWay, ok := s.conns.begin(nc)
+		switch {
+		case !ok:
+			s.refusals.Refuse(stats.Connections, l.url.String(), nc.RemoteAddr().String())
+			_ = nc.Close()
+			continue
+		case gaveWay != nil:
+			s.refusals.Refuse(stats.Silent, l.url.String(), gaveWay.RemoteAddr().String())
+		}
 		go func() {
-			defer s.conns.end()
+			defer s.conns.end(nc)
 			defer nc.Close()
 			if err := s.serve(ctx, l, nc); err != nil {
 				s.Logger.Debug("connection refused", "client", nc.RemoteAddr().String(), "error", err)
@@ -187,21 +193,25 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 	if err != nil {
 		return err
 	}
+	c.Count = &s.clientBytes
 	var conn net.Conn = c
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	if l.tls != nil {
 		t := tls.Server(c, l.tls)
-		hctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		hctx, cancel := context.WithTimeout(ctx, s.HeaderTimeout)
 		err := t.HandshakeContext(hctx)
 		cancel()
 		if err != nil {
 			stop()
+			if errors.Is(err, context.DeadlineExceeded) {
+				s.refusals.Refuse(stats.HeaderTimeout, "TLS handshake", nc.RemoteAddr().String())
+			}
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
 		conn = t
 	}
-	spoken := s.conns.silent(conn)
-	first, two, err := sniff(conn)
+	spoken := s.conns.silent(conn, s.IdleTimeout)
+	first, two, err := sniff(conn, s.HeaderTimeout)
 	spoken()
 	stop()
 	switch {
@@ -219,12 +229,12 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 
 // sniff reads until the first bytes are, or can no longer become, the preface of
 // HTTP/2 (RFC 9113 section 3.4). c has a read deadline for the first of them.
-func sniff(c net.Conn) (first []byte, two bool, err error) {
+func sniff(c net.Conn, limit time.Duration) (first []byte, two bool, err error) {
 	first = make([]byte, 0, len(h2.Preface))
 	for {
 		n, err := c.Read(first[len(first):cap(first)])
 		if n > 0 && len(first) == 0 {
-			_ = c.SetReadDeadline(time.Now().Add(handshakeTimeout))
+			_ = c.SetReadDeadline(time.Now().Add(limit))
 		}
 		first = first[:len(first)+n]
 		if !strings.HasPrefix(h2.Preface, string(first)) {

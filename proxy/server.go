@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -25,12 +26,17 @@ import (
 	"etcdops/proxy/h2"
 	"etcdops/proxy/policy"
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 // Defaults; those that etcd's proxy had are etcd's (etcd 3.5, embed/config.go).
 const (
 	DefaultRefreshInterval = 30 * time.Second
 	DefaultDrainTimeout    = 5 * time.Second
+	DefaultHeaderTimeout   = h1.DefaultHeadTimeout
+	DefaultIdleTimeout     = h1.DefaultIdleTimeout
+	// controlTimeout bounds the head of a request to the control socket.
+	controlTimeout = 10 * time.Second
 	// retryInterval is the refresh interval while no list is there.
 	retryInterval = time.Second
 )
@@ -80,6 +86,17 @@ type Server struct {
 	// --proxy-failure-wait, --proxy-dial-timeout, --proxy-write-timeout and
 	// --proxy-read-timeout; 0 means none.
 	FailureWait, DialTimeout, WriteTimeout, ReadTimeout time.Duration
+	// MaxConnections is how many client connections there may be; 0: no limit. At
+	// the limit those without a request give way to new ones.
+	MaxConnections int
+	// MaxStreams is how many streams a client may have open on one HTTP/2
+	// connection, HeaderLimit how long a request's head may be in bytes; 0 means
+	// the relays' defaults.
+	MaxStreams, HeaderLimit int
+	// HeaderTimeout is how long a client may take for a request's head, or for its
+	// TLS handshake; IdleTimeout how long its connection may stay without a
+	// request. 0 means DefaultHeaderTimeout and DefaultIdleTimeout.
+	HeaderTimeout, IdleTimeout time.Duration
 	// DrainTimeout bounds how long requests under way may go on after the end
 	// of Run's context.
 	DrainTimeout time.Duration
@@ -105,6 +122,9 @@ type Server struct {
 	director  *director.Director
 	h1        *h1.Relay
 	h1stats   h1.Stats
+	answers   stats.Answers // the proxy's own
+	refusals  stats.Refusals
+	retries   stats.Retries
 	h2        *h2.Relay
 	watcher   *socket.Watcher
 	instance  policy.Instance
@@ -112,9 +132,11 @@ type Server struct {
 	listeners []*listener
 	view      atomic.Pointer[state]
 	conns     connections
-	promotion promotion
-	saidOwn   bool // that the new member advertises our port; follow's own
-	refreshes chan refreshCall
+	// clientBytes counts what goes over the clients' connections.
+	clientBytes socket.Bytes
+	promotion   promotion
+	saidOwn     bool // that the new member advertises our port; follow's own
+	refreshes   chan refreshCall
 
 	accepting sync.WaitGroup
 	cutConns  context.CancelFunc
@@ -126,6 +148,9 @@ type Server struct {
 func (s *Server) Run(ctx, kill context.Context) error {
 	s.started = time.Now()
 	s.instance = policy.NewInstance()
+	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, DefaultHeaderTimeout)
+	s.IdleTimeout = cmp.Or(s.IdleTimeout, DefaultIdleTimeout)
+	s.conns.max, s.refusals.Logger = s.MaxConnections, s.Logger
 	if err := s.checkDataDir(); err != nil {
 		return err
 	}
@@ -276,13 +301,17 @@ func (s *Server) build() {
 	s.h1 = &h1.Relay{
 		Director: s.director, Instance: s.instance, Readonly: s.Readonly, CORS: s.CORS, Refuse: s.refuse,
 		Local:        map[string]http.HandlerFunc{"/v2/config/local/proxy": s.localEndpoints},
-		WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout, Stats: &s.h1stats, Logger: s.Logger,
+		WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout,
+		HeadTimeout: s.HeaderTimeout, IdleTimeout: s.IdleTimeout, HeadLimit: s.HeaderLimit, Proved: s.conns.proved,
+		Stats: &s.h1stats, Answers: &s.answers, Refusals: &s.refusals, Retries: &s.retries, Logger: s.Logger,
 	}
 	s.h2 = &h2.Relay{
 		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse,
 		HTTP1:       func(ctx context.Context, c net.Conn) { s.h1.Serve(ctx, c, nil) },
 		DialTimeout: s.DialTimeout, WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout,
-		Stats: &h2.Stats{}, Logger: s.Logger,
+		MaxStreams: s.MaxStreams, HeaderLimit: s.HeaderLimit,
+		HeadTimeout: s.HeaderTimeout, IdleTimeout: s.IdleTimeout, Proved: s.conns.proved,
+		Stats: &h2.Stats{}, Answers: &s.answers, Refusals: &s.refusals, Retries: &s.retries, Logger: s.Logger,
 	}
 	s.director.OnDown = func(e *director.Endpoint) { s.h1.EndpointDown(e); s.h2.EndpointDown(e) }
 	s.director.OnLeft = func(e *director.Endpoint) { s.h1.EndpointLeft(e); s.h2.EndpointLeft(e) }

@@ -283,7 +283,7 @@ func TestSniff(t *testing.T) {
 					}
 				}
 			}()
-			first, two, err := sniff(far)
+			first, two, err := sniff(far, DefaultHeaderTimeout)
 			if err != nil || two != tc.two || !strings.HasPrefix(tc.sent, string(first)) {
 				t.Fatalf("%q, %v, %v", first, two, err)
 			}

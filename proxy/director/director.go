@@ -10,6 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 // Defaults of etcd's proxy (etcd 3.5, embed/config.go).
@@ -85,6 +88,7 @@ func (d *Director) Update(members []Member) {
 					continue
 				}
 				fresh.ClusterID, fresh.MemberID, fresh.MemberName = m.ClusterID, m.ID, m.Name
+				fresh.Answers = &stats.Answers{}
 				e = fresh
 				added = append(added, e)
 			}
@@ -167,6 +171,9 @@ type State struct {
 	Foreign     uint64    `json:"-"`                // the cluster that answers there, if it is another one
 	Since       time.Time `json:"since"`            // of the present health
 	Connections int64     `json:"connections"`      // client connections that stick to it
+
+	Answers *stats.Answers `json:"-"`
+	Bytes   *socket.Bytes  `json:"-"`
 }
 
 // States lists all endpoints in their present order.
@@ -180,7 +187,7 @@ func (d *Director) States() []State {
 		if seen != 0 {
 			reason = (&ForeignError{Pinned: e.ClusterID, Seen: seen}).Error()
 		}
-		out = append(out, State{e.URL, e.MemberID, e.healthy(), reason, seen, since, e.load.Load()})
+		out = append(out, State{e.URL, e.MemberID, e.healthy(), reason, seen, since, e.load.Load(), e.Answers, &e.Bytes})
 	}
 	return out
 }

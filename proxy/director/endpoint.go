@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 const (
@@ -42,6 +43,11 @@ type Endpoint struct {
 	Address    string // host:port or path
 	Host       string // what a TLS certificate must be valid for
 	TLS        bool
+
+	// Answers counts its answers; nil where nobody reads the figures. Bytes counts
+	// what goes over its connections.
+	Answers *stats.Answers
+	Bytes   socket.Bytes
 
 	d        *Director
 	load     atomic.Int64  // client connections that stick to it
@@ -131,6 +137,7 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 		_ = nc.Close()
 		return nil, &DialError{e.URL, "dial", err}
 	}
+	c.Count = &e.Bytes
 	if !e.TLS {
 		return c, nil
 	}

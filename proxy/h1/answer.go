@@ -64,10 +64,16 @@ func (a *attempt) relay(res *http.Response) (after, error) {
 	if w.Flush() != nil {
 		return 0, errClientLeft
 	}
+	a.count(res.StatusCode)
 	if last {
 		return closeGently, nil
 	}
 	return keepOpen, nil
+}
+
+// count counts the member's answer; status 0 is one that is not whole.
+func (a *attempt) count(status int) {
+	a.m.ep.Answers.HTTP(a.x.api, a.x.call, a.x.req.Method, status)
 }
 
 // relayInterim brings a 1xx answer to a client that may know of such.
@@ -109,6 +115,7 @@ func (x *exchange) say(status int, text string) after {
 func (x *exchange) reply(status int, h http.Header, body []byte) after {
 	short := !x.head.chunked && x.head.length <= keptLimit && !x.expect
 	last := x.mustClose() || !x.whole && (x.streamed || !short)
+	x.r.Answers.HTTP(x.api, x.call, x.req.Method, status)
 	x.ownCORS(h)
 	h["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}

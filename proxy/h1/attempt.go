@@ -185,7 +185,7 @@ func (a *attempt) cause(err error) error {
 // readAnswer reads heads until a final one, and relays the others.
 func (a *attempt) readAnswer() (*http.Response, error) {
 	for {
-		raw, err := a.in.head()
+		raw, err := a.in.head(headLimit)
 		if err != nil {
 			return nil, err
 		}

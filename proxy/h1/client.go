@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 // lingerTime is how long a connection that we close is still read from, so that
@@ -39,6 +41,7 @@ type client struct {
 	out     *bufio.Writer
 	session *director.Session
 	waits   atomic.Bool // the request under way waits for something to happen
+	proved  bool        // a request with a good head has come
 
 	mu     sync.Mutex
 	idle   bool    // waits for a request
@@ -122,9 +125,19 @@ func (cl *client) once(ctx context.Context) after {
 		if !errors.As(err, &no) {
 			return cutOff // the client left in the middle of a head
 		}
-		cl.r.Stats.Refused.Add(1)
-		x := &exchange{cl: cl, r: cl.r, req: &http.Request{}, head: requestHead{minor: 1}, streamed: true}
-		return x.say(no.status, no.text)
+		reason := stats.Malformed
+		switch no.status {
+		case http.StatusRequestHeaderFieldsTooLarge:
+			reason = stats.HeaderTooLong
+		case http.StatusRequestTimeout:
+			reason = stats.HeaderTimeout
+		}
+		x := &exchange{cl: cl, r: cl.r, req: &http.Request{}, head: requestHead{minor: 1}, streamed: true, api: stats.Other}
+		return x.refuse(reason, no.status, no.text)
+	}
+	if !cl.proved && cl.r.Proved != nil {
+		cl.proved = true
+		cl.r.Proved(cl.c)
 	}
 	cl.r.Stats.Requests.Add(1)
 	cl.r.Stats.Inflight.Add(1)
@@ -142,10 +155,10 @@ func (cl *client) readRequest() (*http.Request, requestHead, error) {
 	if err := cl.c.SetReadDeadline(time.Now().Add(cl.r.HeadTimeout)); err != nil {
 		return nil, none, err
 	}
-	raw, err := cl.in.head()
+	raw, err := cl.in.head(cl.r.HeadLimit)
 	switch {
 	case errors.Is(err, errHeadTooLong):
-		return nil, none, &refusal{http.StatusRequestHeaderFieldsTooLarge, "the request's head is longer than 64 KiB"}
+		return nil, none, &refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's head is longer than %d bytes", cl.r.HeadLimit)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, none, &refusal{http.StatusRequestTimeout, "the request's head took too long"}
 	case err != nil:

@@ -86,7 +86,7 @@ func TestRealEtcd(t *testing.T) {
 	big := strings.Repeat("QUJD", 1<<18)
 	c.expect(jsonCall("/v3/kv/put", `{"key":"Yg==","value":"`+big+`"}`), 200, "revision")
 	c.expect(jsonCall("/v3/kv/range", `{"key":"Yg=="}`), 200, big)
-	if s := g.relay.Stats; s.Failed.Load()+s.Retried.Load()+s.Refused.Load() != 0 {
-		t.Errorf("failed %d, retried %d, refused %d", s.Failed.Load(), s.Retried.Load(), s.Refused.Load())
+	if r := g.relay; r.Stats.Failed.Load()+r.Retries.Total()+r.Refusals.Total() != 0 {
+		t.Errorf("failed %d, retried %d, refused %d", r.Stats.Failed.Load(), r.Retries.Total(), r.Refusals.Total())
 	}
 }

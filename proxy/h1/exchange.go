@@ -11,6 +11,7 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
+	"etcdops/proxy/stats"
 )
 
 const (
@@ -33,12 +34,16 @@ type exchange struct {
 	streamed bool   // what is left of the body can't be skipped over
 	kept     []byte
 	answered bool // the client was given a part of an answer
+
+	api  stats.API
+	call policy.Call
 }
 
 func newExchange(cl *client, req *http.Request, head requestHead) *exchange {
 	x := &exchange{cl: cl, r: cl.r, req: req, head: head}
 	x.target, _ = originForm(req.RequestURI)
 	x.path, _, _ = strings.Cut(x.target, "?")
+	x.api, x.call = apiOf(x.path)
 	if head.minor == 0 {
 		req.Header.Del("Expect") // RFC 9110 section 10.1.1
 	}
@@ -48,18 +53,31 @@ func newExchange(cl *client, req *http.Request, head requestHead) *exchange {
 	return x
 }
 
+// apiOf says what a path is counted as.
+func apiOf(path string) (stats.API, policy.Call) {
+	if call := policy.CallAt(path); call != 0 {
+		return stats.JSON, call
+	}
+	switch {
+	case strings.HasPrefix(path, "/v2/"):
+		return stats.V2, 0
+	case strings.HasPrefix(path, "/v3"):
+		return stats.JSON, 0
+	}
+	return stats.Other, 0
+}
+
 // run answers the request: by policy, by ourselves, or by a member.
 func (x *exchange) run(ctx context.Context) after {
 	r, method := x.r, x.req.Method
 	if r.Instance.Seen(strings.Join(x.req.Header["Via"], ",")) {
-		r.Logger.Warn("loop refused", "hint", policy.LoopHint)
-		return x.refuse(http.StatusLoopDetected, "this request has been here before: "+policy.LoopHint)
+		return x.refuse(stats.Loop, http.StatusLoopDetected, "this request has been here before: "+policy.LoopHint)
 	}
 	if r.Readonly {
 		override, upgrade := strings.Join(x.req.Header["X-Http-Method-Override"], ","), strings.Join(x.req.Header["Upgrade"], ",")
 		refusal, judge := policy.ReadonlyHTTP(method, x.path, override, upgrade)
 		if refusal != "" {
-			return x.refuse(http.StatusNotImplemented, refusal)
+			return x.refuse(stats.Readonly, http.StatusNotImplemented, refusal)
 		}
 		if judge != "" {
 			defer x.dropBody()
@@ -76,7 +94,7 @@ func (x *exchange) run(ctx context.Context) after {
 	}
 	if r.Refuse != nil {
 		if err := r.Refuse(); err != nil {
-			return x.refuse(http.StatusServiceUnavailable, err.Error())
+			return x.refuse(whyNot(err), http.StatusServiceUnavailable, err.Error())
 		}
 	}
 	return x.forward(ctx)
@@ -88,9 +106,9 @@ func (x *exchange) run(ctx context.Context) after {
 func (x *exchange) judge(path string) (next after, passes bool) {
 	switch {
 	case x.expect:
-		return x.refuse(http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
+		return x.refuse(stats.Readonly, http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
 	case len(x.req.Header["Content-Encoding"]) > 0:
-		return x.refuse(http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
+		return x.refuse(stats.Readonly, http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
 	}
 	// Its room is taken before it is read: many slow bodies at once are bounded too.
 	room := int64(policy.JudgeLimit)
@@ -99,7 +117,7 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 	}
 	if policy.Kept.Add(room) > policy.KeptLimit {
 		policy.Kept.Add(-room)
-		return x.refuse(http.StatusServiceUnavailable, "too many requests are looked into now"), false
+		return x.refuse(stats.Memory, http.StatusServiceUnavailable, "too many requests are looked into now"), false
 	}
 	body, err := io.ReadAll(io.LimitReader(x.req.Body, policy.JudgeLimit+1))
 	policy.Kept.Add(-room)
@@ -109,13 +127,13 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 		return cutOff, false
 	case len(body) > policy.JudgeLimit:
 		x.streamed = true
-		return x.refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("a body over %d bytes is refused: this endpoint is readonly and looks into it", policy.JudgeLimit)), false
+		return x.refuse(stats.Readonly, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body over %d bytes is refused: this endpoint is readonly and looks into it", policy.JudgeLimit)), false
 	}
 	policy.Kept.Add(int64(len(body)))
 	x.kept, x.whole = body, true
 	x.head.chunked, x.head.length, x.req.Trailer = false, int64(len(body)), nil
 	if refusal := policy.JudgeJSON(path, body); refusal != "" {
-		return x.refuse(http.StatusNotImplemented, refusal), false
+		return x.refuse(stats.Readonly, http.StatusNotImplemented, refusal), false
 	}
 	return 0, true
 }
@@ -133,9 +151,18 @@ func (x *exchange) waits() bool {
 	return strings.Contains(x.req.URL.RawQuery, "wait=true")
 }
 
-func (x *exchange) refuse(status int, text string) after {
-	x.r.Stats.Refused.Add(1)
+func (x *exchange) refuse(reason stats.Reason, status int, text string) after {
+	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.req.Method+" "+x.path), x.cl.c.RemoteAddr().String())
 	return x.say(status, text)
+}
+
+// whyNot is the reason of an error of Relay.Refuse.
+func whyNot(err error) stats.Reason {
+	var wrong *policy.WrongClusterError
+	if errors.As(err, &wrong) {
+		return stats.WrongCluster
+	}
+	return stats.NoCluster
 }
 
 // forward sends the request to members until one has answered it. What happens
@@ -165,6 +192,7 @@ func (x *exchange) forward(ctx context.Context) after {
 	defer x.dropBody()
 	var tried []*director.Endpoint
 	var last error
+	var why stats.Cause
 	for {
 		downs := x.r.downs.Load()
 		e, err := x.choose(tried)
@@ -172,7 +200,7 @@ func (x *exchange) forward(ctx context.Context) after {
 			return x.nobodyLeft(last)
 		}
 		if len(tried) > 0 {
-			x.r.Stats.Retried.Add(1)
+			x.r.Retries.Add(why)
 		}
 		m, err := x.r.members.take(ctx, e, x.cl)
 		if x.cl.isOver() {
@@ -183,7 +211,7 @@ func (x *exchange) forward(ctx context.Context) after {
 			return cutOff
 		}
 		if err != nil {
-			tried, last = append(tried, e), blame(e, err)
+			tried, last, why = append(tried, e), blame(e, err), stats.NotConnected
 			continue
 		}
 		if x.r.downs.Load() != downs && !e.Usable() {
@@ -198,7 +226,10 @@ func (x *exchange) forward(ctx context.Context) after {
 		if next, final := x.failed(a, err); final {
 			return next
 		}
-		tried, last = append(tried, e), blame(e, err)
+		tried, last, why = append(tried, e), blame(e, err), stats.Unprocessed
+		if a.m.sent {
+			why = stats.Unanswered
+		}
 	}
 }
 
@@ -224,8 +255,9 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 	var no *refusal
 	switch {
 	case errors.As(err, &no) && !x.answered:
-		return x.refuse(no.status, no.text), true
+		return x.refuse(stats.Malformed, no.status, no.text), true
 	case errors.Is(err, errClientLeft) || no != nil || x.cl.isOver():
+		a.count(0)
 		x.r.Stats.Left.Add(1)
 		return cutOff, true
 	}
@@ -233,6 +265,7 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 	read := policy.HTTPRead(x.req.Method, x.path) && !x.upgrade
 	switch {
 	case a.begun:
+		a.count(0)
 		x.r.Stats.Failed.Add(1)
 		x.r.Logger.Warn("answer cut short", "endpoint", a.m.ep.String(), "error", err)
 		if a.untilClose {
@@ -260,7 +293,7 @@ func (x *exchange) nobodyLeft(last error) after {
 	}
 	if x.r.Refuse != nil {
 		if err := x.r.Refuse(); err != nil { // known since this request has tried
-			return x.say(http.StatusServiceUnavailable, err.Error())
+			return x.refuse(whyNot(err), http.StatusServiceUnavailable, err.Error())
 		}
 	}
 	x.r.Logger.Warn("no member reached", "method", x.req.Method, "error", last)

@@ -85,12 +85,12 @@ func TestLaw1(t *testing.T) {
 					res, body := c.whole(method)
 					s := g.relay.Stats
 					if q.replayable {
-						if res.StatusCode != 200 || hits.Load() != 2 || s.Retried.Load() != 1 || s.Failed.Load() != 0 {
+						if res.StatusCode != 200 || hits.Load() != 2 || g.relay.Retries.Total() != 1 || s.Failed.Load() != 0 {
 							t.Errorf("%d %s, %d hits", res.StatusCode, body, hits.Load())
 						}
 						return
 					}
-					if res.StatusCode != 502 || hits.Load() != 1 || s.Retried.Load() != 0 || s.Failed.Load() != 1 {
+					if res.StatusCode != 502 || hits.Load() != 1 || g.relay.Retries.Total() != 0 || s.Failed.Load() != 1 {
 						t.Errorf("%d %s, %d hits", res.StatusCode, body, hits.Load())
 					}
 					if read := strings.HasPrefix(name, "json range"); read == strings.Contains(body, "outcome unknown") || !strings.Contains(body, "http://127.0.0.1:") {

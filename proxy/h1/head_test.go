@@ -129,7 +129,7 @@ func TestInboxHead(t *testing.T) {
 				var b inbox
 				b.open(src)
 				defer b.giveBack()
-				head, err := b.head()
+				head, err := b.head(headLimit)
 				if !errors.Is(err, c.err) || string(head) != c.head {
 					t.Fatalf("%.40q, %v", head, err)
 				}
@@ -164,7 +164,7 @@ func FuzzHead(f *testing.F) {
 		var b inbox
 		b.open(bytes.NewReader(raw))
 		defer b.giveBack()
-		seen, err := b.head()
+		seen, err := b.head(headLimit)
 		if err != nil {
 			return
 		}

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// headLimit is the longest head of a request or of an answer, in bytes.
+	// headLimit is the longest head of an answer, in bytes.
 	headLimit = 64 << 10
 	// bufferSize is what a connection at work reads and writes through; longer
 	// reads of bodies pass it by.
 	bufferSize = 4 << 10
 )
 
-var errHeadTooLong = errors.New("head is longer than 64 KiB")
+var errHeadTooLong = errors.New("head is too long")
 
 var (
 	smallReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
@@ -60,9 +60,10 @@ func (b *inbox) giveBack() {
 		return
 	}
 	b.br.Reset(nil)
-	if b.br.Size() == headLimit {
+	switch b.br.Size() {
+	case headLimit:
 		largeReaders.Put(b.br)
-	} else {
+	case bufferSize:
 		smallReaders.Put(b.br)
 	}
 	*b = inbox{}
@@ -78,25 +79,25 @@ func (b *inbox) buffered() int {
 // head waits for a whole head and shows it without taking it. Empty lines
 // before it are skipped (RFC 9112 section 2.2). The bytes are valid until the
 // next read. At the end of the stream the error is io.EOF, even in mid-head.
-func (b *inbox) head() ([]byte, error) {
+func (b *inbox) head(limit int) ([]byte, error) {
 	from, skipped := 0, 0
 	for {
 		have, _ := b.br.Peek(b.br.Buffered())
 		if from == 0 && bytes.HasPrefix(have, []byte("\r\n")) {
-			if skipped += 2; skipped > headLimit {
+			if skipped += 2; skipped > limit {
 				return nil, errHeadTooLong
 			}
 			_, _ = b.br.Discard(2)
 			continue
 		}
-		if end := headEnd(have, from); end > 0 && end <= headLimit {
+		if end := headEnd(have, from); end > 0 && end <= limit {
 			return have[:end], nil
-		} else if end > headLimit || len(have) >= headLimit {
+		} else if end > limit || len(have) >= limit {
 			return nil, errHeadTooLong
 		}
 		from = max(0, len(have)-3) // the empty line may have begun
 		if len(have) == b.br.Size() {
-			b.widen()
+			b.widen(limit)
 		}
 		if _, err := b.br.Peek(len(have) + 1); err != nil {
 			return nil, err
@@ -122,9 +123,14 @@ func headEnd(p []byte, from int) int {
 }
 
 // widen moves on to a reader that takes the longest head.
-func (b *inbox) widen() {
+func (b *inbox) widen(limit int) {
 	have, _ := b.br.Peek(b.br.Buffered())
-	large := largeReaders.Get().(*bufio.Reader)
+	var large *bufio.Reader
+	if limit <= headLimit {
+		large = largeReaders.Get().(*bufio.Reader)
+	} else {
+		large = bufio.NewReaderSize(nil, limit)
+	}
 	large.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(have)), b.src))
 	src := b.src
 	b.giveBack()

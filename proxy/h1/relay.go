@@ -18,6 +18,7 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
+	"etcdops/proxy/stats"
 )
 
 // Defaults of the client side. Nothing bounds the wait for a member's answer,
@@ -25,6 +26,7 @@ import (
 const (
 	DefaultHeadTimeout = 10 * time.Second
 	DefaultIdleTimeout = 5 * time.Minute
+	DefaultHeadLimit   = 64 << 10 // bytes
 )
 
 // Relay serves client connections. Exported fields must be set before Serve.
@@ -54,8 +56,19 @@ type Relay struct {
 	// IdleTimeout is how long a client connection may stay without a request.
 	// If zero, DefaultIdleTimeout.
 	IdleTimeout time.Duration
+	// HeadLimit is the longest head of a request, in bytes. If zero,
+	// DefaultHeadLimit.
+	HeadLimit int
+	// Proved, if not nil, is called with a connection when its first request with a
+	// good head has come.
+	Proved func(net.Conn)
 	// Stats counts. If nil, nobody reads the figures.
 	Stats *Stats
+	// Answers counts the answers that are our own, Refusals the refusals among
+	// them, Retries the requests that went on to another member. Each may be nil.
+	Answers  *stats.Answers
+	Refusals *stats.Refusals
+	Retries  *stats.Retries
 	// Logger may be nil for silence.
 	Logger *slog.Logger
 
@@ -74,8 +87,6 @@ type Stats struct {
 	Connections atomic.Int64 // client connections open now
 	Requests    atomic.Int64 // requests with a good head
 	Inflight    atomic.Int64 // requests under way now
-	Refused     atomic.Int64 // bad heads, and requests refused by policy
-	Retried     atomic.Int64 // times that a request went on to another member
 	Failed      atomic.Int64 // requests without a member's whole answer
 	Left        atomic.Int64 // requests whose client left first
 }
@@ -103,6 +114,9 @@ func (r *Relay) defaults() {
 	}
 	if r.IdleTimeout == 0 {
 		r.IdleTimeout = DefaultIdleTimeout
+	}
+	if r.HeadLimit == 0 {
+		r.HeadLimit = DefaultHeadLimit
 	}
 	if r.Stats == nil {
 		r.Stats = &Stats{}

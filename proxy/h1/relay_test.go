@@ -291,8 +291,8 @@ func TestLoopIsRefused(t *testing.T) {
 	c := g.dial(t)
 	c.expect("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 other\r\nVia: 1.1 x, 1.1 "+string(g.relay.Instance)+"\r\n\r\n", 508, "--advertise-client-urls")
 	c.expect("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 other\r\n\r\n", 200, "x")
-	if p.hits.Load() != 1 || g.relay.Stats.Refused.Load() != 1 {
-		t.Errorf("%d hits, %d refused", p.hits.Load(), g.relay.Stats.Refused.Load())
+	if p.hits.Load() != 1 || g.relay.Refusals.Total() != 1 {
+		t.Errorf("%d hits, %d refused", p.hits.Load(), g.relay.Refusals.Total())
 	}
 }
 

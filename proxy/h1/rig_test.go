@@ -17,6 +17,7 @@ import (
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 // patience bounds every wait of the tests.
@@ -125,7 +126,7 @@ func newRig(t *testing.T, set func(*Relay), urls ...string) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	d := &director.Director{Logger: slog.New(slog.DiscardHandler), DialTimeout: time.Second, FailureWait: time.Minute}
-	r := &Relay{Director: d, Instance: policy.NewInstance(), Stats: &Stats{}}
+	r := &Relay{Director: d, Instance: policy.NewInstance(), Stats: &Stats{}, Refusals: &stats.Refusals{}, Retries: &stats.Retries{}, Answers: &stats.Answers{}}
 	if set != nil {
 		set(r)
 	}

@@ -22,6 +22,7 @@ func (a *attempt) relayTunnel(res *http.Response) error {
 	if err := a.m.c.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
+	a.count(res.StatusCode)
 	put(cl.out, x.statusLine(res.Status))
 	_ = res.Header.Write(cl.out)
 	put(cl.out, "\r\n")

@@ -14,11 +14,12 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
+	"etcdops/proxy/stats"
 )
 
-// maxClientStreams is SETTINGS_MAX_CONCURRENT_STREAMS towards a client. etcd's
+// DefaultMaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS towards a client. etcd's
 // own default is no limit; ours bounds the memory at 64 KiB a stream.
-const maxClientStreams = 10000
+const DefaultMaxStreams = 10000
 
 // clientConn is the end towards a client.
 type clientConn struct {
@@ -29,6 +30,8 @@ type clientConn struct {
 	ctx     context.Context
 
 	searching atomic.Int64 // requests that look for a member
+	proved    bool         // a request has come; the reader's own
+	idleFrom  time.Time    // when it was told to go because it was idle; Relay.check's own
 
 	// under conn.mu
 	lastID   uint32 // the last stream that is served
@@ -56,12 +59,12 @@ func (r *Relay) newClient(ctx context.Context, nc net.Conn, first []byte) *clien
 	c := newConn(r, nc, clientWindow)
 	cc := &clientConn{conn: c, session: r.Director.NewSession(), ctx: ctx}
 	c.client = cc
-	cc.rd = newReader(c, cc)
+	cc.rd = newReader(c, cc, r.HeaderLimit)
 	cc.rd.in.Fill(first)
 	c.sock.NonBlocking(0, c.onDrain)
 	var p []byte
-	p = appendSetting(p, settingMaxConcurrentStreams, maxClientStreams)
-	p = appendSetting(p, settingMaxHeaderListSize, maxHeaderList)
+	p = appendSetting(p, settingMaxConcurrentStreams, uint32(r.MaxStreams))
+	p = appendSetting(p, settingMaxHeaderListSize, uint32(r.HeaderLimit))
 	c.mu.Lock()
 	c.appendFrame(frameSettings, 0, 0, p)
 	c.appendUint32(frameWindowUpdate, 0, clientWindow-initWindow)
@@ -130,7 +133,9 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		cc.maxID = id
 		cc.noteReset(id)
 		cc.r.Stats.Late.Add(1)
-	case streams >= maxClientStreams:
+		cc.r.Refusals.Refuse(stats.Draining, "", cc.nc.RemoteAddr().String())
+	case streams >= cc.r.MaxStreams:
+		cc.r.Refusals.Refuse(stats.Streams, "", cc.nc.RemoteAddr().String())
 		err = streamError{id, codeRefusedStream} // nothing of it was sent anywhere
 		cc.noteReset(id)
 		fallthrough
@@ -153,8 +158,14 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	s := newStream(cc.conn, id, &h, fields, end)
 	cc.mu.Unlock()
 	cc.r.Stats.Requests.Add(1)
+	if !cc.proved {
+		cc.proved = true
+		if cc.r.Proved != nil {
+			cc.r.Proved(cc.nc)
+		}
+	}
 	if tooLarge {
-		cc.refuse(s, grpcResourceExhausted, fmt.Sprintf("etcdops: header list over %d bytes", maxHeaderList))
+		cc.refuse(s, stats.HeaderTooLong, grpcResourceExhausted, fmt.Sprintf("etcdops: header list over %d bytes", cc.r.HeaderLimit))
 		return nil
 	}
 	if !h.grpc() {
@@ -170,13 +181,13 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 	for _, via := range h.via {
 		if cc.r.Instance.Seen(via) {
-			cc.refuse(s, grpcFailedPrecondition, "etcdops: the request came back to this proxy: "+policy.LoopHint)
+			cc.refuse(s, stats.Loop, grpcFailedPrecondition, "etcdops: the request came back to this proxy: "+policy.LoopHint)
 			return
 		}
 	}
 	if cc.r.Readonly {
 		if refusal := policy.ReadonlyGRPC(s.path); refusal != "" {
-			cc.refuse(s, grpcUnimplemented, "etcdops: "+refusal)
+			cc.refuse(s, stats.Readonly, grpcUnimplemented, "etcdops: "+refusal)
 			return
 		}
 		if policy.Judged(s.path) {
@@ -193,9 +204,10 @@ func (cc *clientConn) dispatch(s *stream, quiet bool) {
 		var wrong *policy.WrongClusterError
 		switch err := cc.r.Refuse(); {
 		case errors.As(err, &wrong): // which no new try mends: the client is told
-			cc.refuse(s, grpcUnavailable, wrong.Error())
+			cc.refuse(s, stats.WrongCluster, grpcUnavailable, wrong.Error())
 			return
 		case err != nil:
+			cc.r.Refusals.Refuse(stats.NoCluster, s.what(), cc.nc.RemoteAddr().String())
 			s.unplaced(err, &cc.rd.b)
 			return
 		}
@@ -214,14 +226,15 @@ func (cc *clientConn) dispatch(s *stream, quiet bool) {
 	}
 }
 
-func (cc *clientConn) refuse(s *stream, status int, message string) {
+func (cc *clientConn) refuse(s *stream, reason stats.Reason, status int, message string) {
 	s.mu.Lock()
 	s.cancelled = true
 	held := s.held()
 	s.forgetRequest()
 	s.mu.Unlock()
 	s.creditClient(held, &cc.rd.b)
-	cc.r.Stats.Refused.Add(1)
+	s.count(status)
+	cc.r.Refusals.Refuse(reason, s.what(), cc.nc.RemoteAddr().String())
 	s.fail(status, message, &cc.rd.b)
 }
 
@@ -234,7 +247,7 @@ func (cc *clientConn) find(s *stream) {
 		defer cc.r.tasks.Done()
 		defer cc.searching.Add(-1)
 		var b batch
-		if searching > maxClientStreams { // requests that were reset while they searched count too
+		if searching > int64(cc.r.MaxStreams) { // requests that were reset while they searched count too
 			s.unplaced(errNoSlot, &b)
 		} else {
 			cc.search(s, &b)

@@ -1,5 +1,7 @@
 package h2
 
+import "time"
+
 // drainPing marks the PING behind the first GOAWAY: its answer says that the
 // client has seen it (RFC 9113 section 6.8).
 var drainPing = []byte("etcdops\x00")
@@ -14,6 +16,26 @@ func (cc *clientConn) drain() {
 	}
 	cc.mu.Unlock()
 	cc.onDrain()
+}
+
+// idleGrace is how long a client that is told to go may take.
+const idleGrace = 10 * time.Second
+
+// endIdle tells a client to go that has had nothing under way for longer than
+// limit, and closes its connection if it does not.
+func (cc *clientConn) endIdle(now time.Time, limit time.Duration) {
+	cc.mu.Lock()
+	idle := len(cc.streams) == 0 && now.Sub(time.UnixMilli(cc.lastRead.Load())) > limit
+	cc.mu.Unlock()
+	switch {
+	case !idle:
+		cc.idleFrom = time.Time{}
+	case cc.idleFrom.IsZero():
+		cc.idleFrom = now
+		cc.drain()
+	case now.Sub(cc.idleFrom) > idleGrace:
+		cc.close()
+	}
 }
 
 func (cc *clientConn) onPong(p []byte) {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// maxHeaderList is the largest header list that we take, as RFC 9113 section
+// DefaultHeaderLimit is the largest header list that we take, as RFC 9113 section
 // 6.5.2 counts it, in bytes.
-const maxHeaderList = 256 << 10
+const DefaultHeaderLimit = 256 << 10
 
 // requestHead is what the relay needs to know of a request.
 type requestHead struct {
@@ -138,10 +138,10 @@ func plainText(s string) bool {
 	return true
 }
 
-// statusOf is the :status of a response, "" where it has none.
-func statusOf(fields []hpack.HeaderField) string {
+// valueOf is the value of the first field of a name, "" where there is none.
+func valueOf(fields []hpack.HeaderField, name string) string {
 	for _, f := range fields {
-		if f.Name == ":status" {
+		if f.Name == name {
 			return f.Value
 		}
 	}

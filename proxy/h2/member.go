@@ -42,10 +42,10 @@ func dialMember(ctx context.Context, p *pool) (*memberConn, error) {
 	c := newConn(p.r, nc, memberWindow)
 	m := &memberConn{conn: c, ep: p.ep, pool: p, set: make(chan struct{}), nextID: 1, maxStreams: maxWindow}
 	c.member = m
-	m.rd = newReader(c, m)
+	m.rd = newReader(c, m, DefaultHeaderLimit)
 	c.sock.NonBlocking(p.r.WriteTimeout, c.onDrain)
 	settings := appendSetting(nil, settingEnablePush, 0)
-	settings = appendSetting(settings, settingMaxHeaderListSize, maxHeaderList)
+	settings = appendSetting(settings, settingMaxHeaderListSize, DefaultHeaderLimit)
 	c.mu.Lock()
 	c.appendRaw([]byte(Preface))
 	c.appendFrame(frameSettings, 0, 0, settings)
@@ -191,7 +191,7 @@ func (m *memberConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLa
 	}
 	c := s.client.c
 	c.mu.Lock()
-	bad := s.client.began && !end || !s.client.began && statusOf(fields) == ""
+	bad := s.client.began && !end || !s.client.began && valueOf(fields, ":status") == ""
 	if !bad {
 		s.client.headers(fields, end)
 		if !end && informational(fields) {
@@ -204,13 +204,14 @@ func (m *memberConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLa
 	}
 	m.rd.b.add(c)
 	if end {
+		m.ep.Answers.GRPC(s.call, valueOf(fields, "grpc-status"))
 		m.closeHalf(sd)
 	}
 	return nil
 }
 
 func informational(fields []hpack.HeaderField) bool {
-	status := statusOf(fields)
+	status := valueOf(fields, ":status")
 	return len(status) == 3 && status[0] == '1'
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
@@ -38,6 +39,7 @@ type reader struct {
 	one [1]byte
 	dec *hpack.Decoder
 
+	limit     int // of a header list, in bytes
 	fields    []hpack.HeaderField
 	listSize  int
 	tooLarge  bool
@@ -46,18 +48,22 @@ type reader struct {
 	blockRest int // CONTINUATION frames that may still come
 
 	settled bool // the first SETTINGS have come
+
+	// late is when a header block, or another frame than DATA, began that is not
+	// complete; unix milliseconds, 0 while there is none.
+	late atomic.Int64
 }
 
-func newReader(c *conn, h handler) *reader {
-	rd := &reader{c: c, h: h}
+func newReader(c *conn, h handler, limit int) *reader {
+	rd := &reader{c: c, h: h, limit: limit}
 	rd.dec = hpack.NewDecoder(tableSize, rd.emit)
-	rd.dec.SetMaxStringLength(maxHeaderList)
+	rd.dec.SetMaxStringLength(limit)
 	return rd
 }
 
 func (rd *reader) emit(f hpack.HeaderField) {
 	rd.listSize += int(f.Size())
-	if rd.listSize > maxHeaderList {
+	if rd.listSize > rd.limit {
 		rd.tooLarge, rd.fields = true, rd.fields[:0]
 		return
 	}
@@ -87,6 +93,7 @@ func (rd *reader) run() error {
 		}
 		rd.b.flush()
 		if rd.c.client != nil {
+			rd.noteLate()
 			rd.c.waitDrained()
 		}
 		if err := rd.fill(); err != nil {
@@ -98,6 +105,28 @@ func (rd *reader) run() error {
 			m.ep.Heard(now)
 		}
 	}
+}
+
+// noteLate notes since when more bytes of a head are waited for.
+func (rd *reader) noteLate() {
+	rest := rd.in.Bytes()
+	begun := rd.blockID != 0 || len(rest) > 0 && (len(rest) < frameHead || rest[3] != frameData)
+	switch {
+	case !begun:
+		if rd.late.Load() != 0 {
+			rd.late.Store(0)
+		}
+	case rd.late.Load() == 0:
+		rd.late.Store(time.Now().UnixMilli())
+	}
+}
+
+// lateSince is for how long a head has been incomplete.
+func (rd *reader) lateSince(now time.Time) time.Duration {
+	if at := rd.late.Load(); at != 0 {
+		return now.Sub(time.UnixMilli(at))
+	}
+	return 0
 }
 
 func (rd *reader) fill() error {
@@ -252,7 +281,7 @@ func (rd *reader) block(f *frame) error {
 		return connError{codeCompression, "header block can't be decoded"}
 	}
 	if !f.has(flagEndHeaders) {
-		if rd.listSize > 4*maxHeaderList {
+		if rd.listSize > 4*rd.limit {
 			return connError{codeEnhanceYourCalm, "header list too large"}
 		}
 		return nil

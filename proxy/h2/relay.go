@@ -12,14 +12,13 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
+	"etcdops/proxy/stats"
 )
 
 // Stats counts what the relay did since its start.
 type Stats struct {
 	Requests    atomic.Int64 // streams opened by clients
-	Refused     atomic.Int64 // answered by us: readonly, loop, too large
 	Late        atomic.Int64 // refused unprocessed behind the last GOAWAY of a drain
-	Retried     atomic.Int64 // given to a second member
 	Failed      atomic.Int64 // answered UNAVAILABLE by us
 	Connections atomic.Int64 // client connections open now
 }
@@ -41,8 +40,25 @@ type Relay struct {
 	// WriteTimeout ends a member connection that takes no byte for so long;
 	// ReadTimeout one that sends none while streams are open. Zero: no limit.
 	WriteTimeout, ReadTimeout time.Duration
-	Stats                     *Stats
-	Logger                    *slog.Logger
+	// MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS towards a client, HeaderLimit
+	// SETTINGS_MAX_HEADER_LIST_SIZE in bytes. If zero, DefaultMaxStreams and
+	// DefaultHeaderLimit.
+	MaxStreams  int
+	HeaderLimit int
+	// HeadTimeout is how long a client may take for a header block, or for any
+	// other frame but DATA; IdleTimeout is how long its connection may stay without
+	// a stream. Zero: no limit.
+	HeadTimeout, IdleTimeout time.Duration
+	// Proved, if not nil, is called with a connection when its first request has
+	// come.
+	Proved func(net.Conn)
+	Stats  *Stats
+	// Answers counts the answers that are our own, Refusals the refusals among
+	// them, Retries the requests that went on to another member. Each may be nil.
+	Answers  *stats.Answers
+	Refusals *stats.Refusals
+	Retries  *stats.Retries
+	Logger   *slog.Logger
 
 	ctx   context.Context
 	via   string
@@ -70,6 +86,12 @@ func (r *Relay) settingsWait() time.Duration {
 func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 	r.mu.Lock()
 	r.ctx = ctx
+	if r.MaxStreams == 0 {
+		r.MaxStreams = DefaultMaxStreams
+	}
+	if r.HeaderLimit == 0 {
+		r.HeaderLimit = DefaultHeaderLimit
+	}
 	r.via = r.Instance.Via("2")
 	r.clients = map[*clientConn]bool{}
 	r.pools = map[*director.Endpoint]*pool{}
@@ -92,9 +114,15 @@ func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 
 func (r *Relay) check(now time.Time) {
 	for _, cc := range r.clientList() {
-		if cc.stalled(now) {
+		switch {
+		case cc.stalled(now):
 			r.Logger.Warn("client reads nothing, closed", "client", cc.nc.RemoteAddr().String())
 			cc.close()
+		case r.HeadTimeout > 0 && cc.rd.lateSince(now) > r.HeadTimeout:
+			r.Refusals.Refuse(stats.HeaderTimeout, "", cc.nc.RemoteAddr().String())
+			cc.close()
+		case r.IdleTimeout > 0:
+			cc.endIdle(now, r.IdleTimeout)
 		}
 	}
 	for _, p := range r.poolList() {
@@ -128,6 +156,7 @@ func (r *Relay) Serve(ctx context.Context, nc net.Conn, first []byte) {
 	r.Stats.Connections.Add(-1)
 	var ce connError
 	if errors.As(err, &ce) {
+		r.Refusals.Refuse(stats.Malformed, ce.reason, nc.RemoteAddr().String())
 		r.Logger.Debug("client broke the protocol", "client", nc.RemoteAddr().String(), "reason", ce.reason)
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		r.Logger.Debug("client connection lost", "client", nc.RemoteAddr().String(), "error", err)

@@ -18,6 +18,7 @@ import (
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
 	"etcdops/proxy/socket"
+	"etcdops/proxy/stats"
 )
 
 // startEtcd runs a one-member cluster in this process and returns its client URL.
@@ -68,7 +69,7 @@ func startRig(t *testing.T, urls ...string) *rig {
 	ctx, cancel := context.WithCancel(t.Context())
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d := &director.Director{DialTimeout: time.Second, FailureWait: 200 * time.Millisecond, Logger: log}
-	r := &Relay{Director: d, Instance: policy.NewInstance(), DialTimeout: time.Second, Stats: &Stats{}, Logger: log}
+	r := &Relay{Director: d, Instance: policy.NewInstance(), DialTimeout: time.Second, Stats: &Stats{}, Refusals: &stats.Refusals{}, Retries: &stats.Retries{}, Answers: &stats.Answers{}, Logger: log}
 	d.OnDown, d.OnLeft = r.EndpointDown, r.EndpointLeft
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context, chan<- struct{}){d.Run, r.Run} {

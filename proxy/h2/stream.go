@@ -13,6 +13,7 @@ import (
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
+	"etcdops/proxy/stats"
 )
 
 // keepLimit is the size up to which a request is kept for another member, in
@@ -25,6 +26,8 @@ const (
 	grpcResourceExhausted  = 8
 	grpcUnimplemented      = 12
 	grpcUnavailable        = 14
+
+	grpcCancelled = "1" // as grpc-status has it
 )
 
 // safeToRetry is the text by which etcd's clientv3 knows that a write was not
@@ -35,6 +38,7 @@ const safeToRetry = "there is no address available"
 type stream struct {
 	client side
 	path   string
+	call   policy.Call
 	toCome int64 // of the content-length, -1 where none is given; the client's reader's own
 	read   bool  // changes nothing, so a second member may be asked
 	plain  bool  // not gRPC: it goes by the bridge
@@ -201,6 +205,7 @@ func (s *stream) answer(from *side) bool {
 // told at once, and it is no failure of the member.
 func (s *stream) cancel(b *batch) {
 	s.mu.Lock()
+	ours := s.cancelled // an answer of our own was counted
 	s.cancelled = true
 	held := s.held()
 	s.forgetRequest()
@@ -212,6 +217,9 @@ func (s *stream) cancel(b *batch) {
 	}
 	if m != nil {
 		m.c.mu.Lock()
+		if !ours && !m.over {
+			m.c.member.ep.Answers.GRPC(s.call, grpcCancelled)
+		}
 		m.rst(codeCancel)
 		m.c.mu.Unlock()
 		b.add(m.c)
@@ -241,7 +249,11 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 		s.member = nil // what the client adds now waits with the rest
 		s.sentUp -= owed
 		s.mu.Unlock()
-		s.client.c.r.Stats.Retried.Add(1)
+		why := stats.Unprocessed
+		if sent {
+			why = stats.Unanswered
+		}
+		s.client.c.r.Retries.Add(why)
 		s.client.c.client.find(s)
 		return
 	}
@@ -258,7 +270,14 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 		}
 	}
 	s.client.c.r.Stats.Failed.Add(1)
+	ep.Answers.GRPC(s.call, "")
 	s.fail(grpcUnavailable, message, b)
+}
+
+// what names the request in logs.
+func (s *stream) what() string {
+	path, _, _ := strings.Cut(s.path, "?")
+	return path
 }
 
 // unplaced ends a request that no member took; nothing of it was sent.
@@ -282,7 +301,15 @@ func (s *stream) unplaced(cause error, b *batch) {
 	if !errors.Is(cause, context.Canceled) {
 		r.Logger.Debug("request not placed", "path", s.path, "error", cause)
 	}
+	s.count(grpcUnavailable)
 	s.fail(grpcUnavailable, message, b)
+}
+
+// count counts an answer of our own.
+func (s *stream) count(status int) {
+	if !s.plain {
+		s.client.c.r.Answers.GRPC(s.call, strconv.Itoa(status))
+	}
 }
 
 // broken ends a stream one of whose sides broke the protocol.
@@ -363,7 +390,7 @@ func percentEncode(s string) string {
 
 // newStream makes the stream of a checked request head.
 func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
-	s := &stream{path: h.path, toCome: h.length, read: policy.GRPCRead(h.path), plain: !h.grpc(), keeping: true, end: end}
+	s := &stream{path: h.path, call: policy.CallOf(h.path), toCome: h.length, read: policy.GRPCRead(h.path), plain: !h.grpc(), keeping: true, end: end}
 	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
 	s.head = append(s.head, fields...)
 	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})

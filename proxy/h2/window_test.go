@@ -169,7 +169,7 @@ func TestRequestBetweenTwoMembers(t *testing.T) {
 	for range 4 {
 		c.data(id, false, make([]byte, 10000))
 	}
-	waitFor(t, "it was refused", func() bool { return r.relay.Stats.Retried.Load() == 1 })
+	waitFor(t, "it was refused", func() bool { return r.relay.Retries.Total() == 1 })
 	for range 3 {
 		c.data(id, false, make([]byte, 10000))
 	}

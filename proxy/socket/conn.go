@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,10 @@ type Conn struct {
 	net.Conn
 	raw     syscall.RawConn
 	watcher *Watcher
+
+	// Count, if not nil, gets what is read and written. It must be set before the
+	// connection is used.
+	Count *Bytes
 
 	mu       sync.Mutex
 	deferred bool   // NonBlocking was called
@@ -43,6 +48,21 @@ type Conn struct {
 	takeBuf *Buffer
 	takeN   int
 	takeErr error
+}
+
+// Bytes counts what many connections have read and written.
+type Bytes struct{ Read, Written atomic.Int64 }
+
+func (b *Bytes) read(n int) {
+	if b != nil && n > 0 {
+		b.Read.Add(int64(n))
+	}
+}
+
+func (b *Bytes) written(n int) {
+	if b != nil && n > 0 {
+		b.Written.Add(int64(n))
+	}
 }
 
 // New wraps c, which must be a *net.TCPConn or a *net.UnixConn. A nil watcher
@@ -96,12 +116,21 @@ func (c *Conn) Pending() int {
 	return len(c.pending) + c.leaving
 }
 
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.Count.read(n)
+	return n, err
+}
+
 // Write implements net.Conn. After NonBlocking it takes all of p, always.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if !c.deferred {
 		c.mu.Unlock()
-		return c.Conn.Write(p)
+		n, err := c.Conn.Write(p)
+		c.Count.written(n)
+		return n, err
 	}
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -135,6 +164,7 @@ func (c *Conn) writeNow(p []byte) (int, error) {
 	if err == nil {
 		err = c.tryErr
 	}
+	c.Count.written(c.tryN)
 	return c.tryN, err
 }
 
@@ -208,6 +238,7 @@ func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
 			}
 		}
 		n, err := c.Conn.Write(p[:min(len(p), writePiece)])
+		c.Count.written(n)
 		p = p[n:]
 		c.mu.Lock()
 		c.leaving -= n
@@ -255,6 +286,7 @@ func (c *Conn) takeRead(fd uintptr) bool {
 		default:
 			b.grow(n)
 			c.takeN = n
+			c.Count.read(n)
 		}
 		return true
 	}
