@@ -72,6 +72,9 @@ func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error
 	if err != nil {
 		return err
 	}
+	if err := honorEnvironment(env, s, ids, nil); err != nil {
+		return err
+	}
 	config, err := sourceConfig(s, ids, dial, nil)
 	if err != nil {
 		return err

@@ -24,6 +24,9 @@ type identities struct {
 	Members   *tls.Config // towards the members' client URLs
 	Peers     *tls.Config // towards the members' peer URLs
 	Discovery *tls.Config // towards discovery services; nil: as nothing is set
+
+	// Dial is the way to members, see environmentDial; nil for straight on.
+	Dial memberDial
 }
 
 // loadIdentities reads the TLS files of the settings. As with etcd's proxy, the
@@ -286,8 +289,11 @@ func validPort(port string) bool {
 
 // parseListenURLs reads the client URLs to listen on.
 func parseListenURLs(s *Settings) ([]url.URL, error) {
-	const name = "listen-client-urls"
-	const hint = "write URLs such as http://127.0.0.1:2379, https://0.0.0.0:2379 or unix:///run/etcd.sock, with commas between"
+	return parseURLs(s, "listen-client-urls", "write URLs such as http://127.0.0.1:2379, https://0.0.0.0:2379 or unix:///run/etcd.sock, with commas between")
+}
+
+// parseURLs reads a setting that lists URLs to listen on.
+func parseURLs(s *Settings, name, hint string) ([]url.URL, error) {
 	var urls []url.URL
 	for _, raw := range s.List(name) {
 		u, err := url.Parse(raw)

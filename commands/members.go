@@ -39,6 +39,7 @@ type membersOptions struct {
 	CAFile       string
 	Check        bool
 	Output       string
+	Env          *Env
 }
 
 // membersReport is what proxy members prints.
@@ -85,7 +86,7 @@ Examples:
 				Given: slices.ContainsFunc(append([]string{configFileSetting}, sourceNames...), c.IsSet), DataDirGiven: c.IsSet("data-dir"),
 				User: c.String("user"), PasswordFile: c.String("password-file"),
 				CertFile: c.String("cert"), KeyFile: c.String("key"), CAFile: c.String("cacert"),
-				Check: c.Bool("check"), Output: c.String(outputFlagName),
+				Check: c.Bool("check"), Output: c.String(outputFlagName), Env: env,
 			})
 		}}.Do,
 	}
@@ -320,7 +321,10 @@ func (o *membersOptions) inspector(user, password string) (*discover.Inspector, 
 	if err != nil {
 		return nil, nil, err
 	}
-	inspector := &discover.Inspector{TLS: ids.Members, Username: user, Password: password, DialTimeout: dial}
+	if err := honorEnvironment(o.Env, s, ids, nil); err != nil {
+		return nil, nil, err
+	}
+	inspector := &discover.Inspector{TLS: ids.Members, Dial: ids.Dial, Username: user, Password: password, DialTimeout: dial}
 	if len(ids.Members.Certificates) == 0 && ids.Members.RootCAs == nil {
 		inspector.TLS = nil // so that an endpoint without a scheme means http, as to etcdctl
 	}

@@ -16,6 +16,7 @@ Examples:
   etcdops proxy promote m4 --initial-advertise-peer-urls http://10.0.0.4:2380 --dry-run`,
 		Subcommands: []*cli.Command{
 			newProxyStartCommand(env),
+			newProxyStatusCommand(env),
 			newProxyMembersCommand(env),
 			newProxyDiscoverCommand(env),
 			newProxyAcceptClusterCommand(env),

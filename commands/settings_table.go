@@ -19,6 +19,11 @@ const (
 	defaultReadTimeout     = "0"
 	defaultCertYears       = "1"
 	defaultDrainTimeout    = "5s"
+	defaultMaxConnections  = "0"
+	defaultMaxStreams      = "10000"
+	defaultMaxHeaderBytes  = "65536"
+	defaultHeaderTimeout   = "10s"
+	defaultIdleTimeout     = "5m"
 
 	// Those of etcd's v3 discovery (server/embed/config.go of 3.7).
 	defaultDiscoveryDialTimeout      = "2s"
@@ -42,7 +47,7 @@ func sourceSettings() []Setting {
 			return s.Ignored
 		}
 		switch s.Name {
-		case "initial-cluster", "strict-sources", "cluster-id", "data-dir", "name", "proxy-dial-timeout", configFileSetting,
+		case "initial-cluster", "strict-sources", "cluster-id", "data-dir", "name", "proxy-dial-timeout", "honor-proxy-env", configFileSetting,
 			"client-cert-file", "client-key-file", "cert-file", "key-file", "trusted-ca-file",
 			"peer-client-cert-file", "peer-client-key-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-auto-tls":
 			return false
@@ -109,6 +114,13 @@ var tlsFlags = []Setting{
 
 var ownFlags = []Setting{
 	{Name: "cluster-id", Usage: "`HEX` ID of the cluster to follow, or any: the one that answers first, whatever the proxy remembers"},
+	{Name: "max-connections", Default: defaultMaxConnections, Usage: "`NUMBER` of client connections at most; 0: half of the files that the process may open"},
+	{Name: "max-concurrent-streams", Default: defaultMaxStreams, Usage: "`NUMBER` of gRPC streams that a client may have open on one connection"},
+	{Name: "max-header-bytes", Default: defaultMaxHeaderBytes, Usage: "`BYTES` that the head of a request may have"},
+	{Name: "client-header-timeout", Default: defaultHeaderTimeout, Usage: "`TIME` that a client may take for the head of a request, or for a TLS handshake"},
+	{Name: "client-idle-timeout", Default: defaultIdleTimeout, Usage: "`TIME` that a client connection may be without a request"},
+	{Name: "honor-proxy-env", Bool: true, Usage: "reach members through HTTP_PROXY and HTTPS_PROXY, but for NO_PROXY"},
+	{Name: "listen-metrics-urls", Usage: "`URLS` of /livez, /readyz and /metrics, with commas between: http or https"},
 	{Name: "drain-timeout", Default: defaultDrainTimeout, Usage: "`TIME` that requests may take to finish after SIGTERM"},
 	{
 		Name: "log-level", Default: "info", Values: []string{"debug", "info", "warn", "error"},
@@ -158,8 +170,8 @@ var memberValues = []string{
 	"experimental-warning-apply-duration", "experimental-watch-progress-notify-interval",
 	"grpc-keepalive-interval", "grpc-keepalive-min-time", "grpc-keepalive-timeout", "heartbeat-interval",
 	"host-whitelist", "initial-advertise-peer-urls", "initial-cluster-state", "initial-cluster-token",
-	"listen-client-http-urls", "listen-metrics-urls", "listen-peer-urls", "log-output", "log-outputs",
-	"log-package-levels", "log-rotation-config-json", "logger", "max-concurrent-streams", "max-request-bytes",
+	"listen-client-http-urls", "listen-peer-urls", "log-output", "log-outputs",
+	"log-package-levels", "log-rotation-config-json", "logger", "max-request-bytes",
 	"max-snapshots", "max-txn-ops", "max-wals", "metrics", "peer-cert-allowed-cn", "peer-cert-allowed-hostname",
 	"peer-crl-file", "quota-backend-bytes", "raft-read-timeout", "raft-write-timeout", "snapshot-count",
 	"tls-max-version", "tls-min-version", "v2-deprecation",

@@ -34,7 +34,7 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 		return discover.Config{}, err
 	}
 	return discover.Config{
-		ClusterID: id, AnyCluster: anyCluster,
+		Dial: ids.Dial, ClusterID: id, AnyCluster: anyCluster,
 		DiscoveryURL: s.String("discovery"), DiscoveryProxy: s.String("discovery-proxy"),
 		DiscoveryToken: s.String("discovery-token"), DiscoveryEndpoints: s.List("discovery-endpoints"),
 		DiscoveryClient: client, DiscoveryTLS: ids.Discovery,

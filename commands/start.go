@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -137,11 +138,19 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if err := checkDataDir(s); err != nil {
 		return nil, err
 	}
-	ids, err := loadIdentities(s, urls, logger)
+	metrics, err := parseMetricsURLs(s)
 	if err != nil {
 		return nil, err
 	}
+	ids, err := loadIdentities(s, slices.Concat(urls, metrics), logger)
+	if err != nil {
+		return nil, err
+	}
+	if err := honorEnvironment(env, s, ids, logger); err != nil {
+		return nil, err
+	}
 	server := &proxy.Server{
+		MetricsURLs: metrics, DialMember: ids.Dial,
 		DataDir: s.String("data-dir"), WALDir: s.String("wal-dir"),
 		ListenURLs: urls, ListenTLS: ids.Listener, MemberTLS: ids.Members,
 		Readonly:        s.String("proxy") == "readonly",
@@ -151,6 +160,9 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		RunDir: env.runDirs()[0], Version: readVersions().Etcdops,
 		Notify: func(state string) { _, _ = daemon.SdNotify(false, state) },
 		Logger: logger,
+	}
+	if err := setLimits(s, server); err != nil {
+		return nil, err
 	}
 	if s.IsSet("cors") {
 		server.CORS = s.List("cors")
@@ -194,7 +206,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	}
 	server.Control = map[string]http.HandlerFunc{
 		"GET " + standingPath: standingHandler(env, s),
-		"GET " + membersPath:  membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, DialTimeout: d["proxy-dial-timeout"]}),
+		"GET " + membersPath:  membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, Dial: ids.Dial, DialTimeout: d["proxy-dial-timeout"]}),
 	}
 	return server, nil
 }
@@ -233,11 +245,11 @@ func explainStart(s *Settings, err error) error {
 	var member *proxy.MemberDataError
 	switch {
 	case errors.As(err, &listen) && listen.InUse():
-		return fail(ExitFailed, err, "another process listens there: find it with ss -ltnp, or choose another --listen-client-urls")
+		return fail(ExitFailed, err, "another process listens there: find it with ss -ltnp, or choose another "+listen.Setting)
 	case errors.As(err, &listen) && strings.HasPrefix(listen.URL, "unix"):
-		return fail(ExitFailed, err, "name a path in --listen-client-urls where a socket can be made")
+		return fail(ExitFailed, err, "name a path in "+listen.Setting+" where a socket can be made")
 	case errors.As(err, &listen):
-		return fail(ExitFailed, err, "choose an address of this host in --listen-client-urls")
+		return fail(ExitFailed, err, "choose an address of this host in "+listen.Setting)
 	case errors.As(err, &locked):
 		return fail(ExitLocked, err, "one proxy a data directory: stop that process, or give this one another --data-dir")
 	case errors.As(err, &member):

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -66,6 +67,12 @@ func (i *Inspector) logIn(ctx context.Context, clientURL string) (*client, error
 }
 
 func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Config {
+	options := []grpc.DialOption{grpc.WithNoProxy()}
+	if to, err := parseTarget(clientURL); err == nil && i.Dial != nil && to.network == "tcp" {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return i.Dial(ctx, to.network, address, to.secure)
+		}))
+	}
 	return clientv3.Config{
 		Endpoints: []string{clientURL},
 		TLS:       i.TLS,
@@ -73,7 +80,7 @@ func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Confi
 		Logger:    zap.NewNop(),
 		// The first failure is what the operator wants to know.
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithNoProxy()},
+		DialOptions:     options,
 	}
 }
 
@@ -82,7 +89,7 @@ func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Confi
 func (i *Inspector) version(ctx context.Context, to target) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, i.timeout()*2/3)
 	defer cancel()
-	return askVersion(ctx, dialer{tls: i.TLS, timeout: i.dialTimeout()}, to)
+	return askVersion(ctx, dialer{way: i.Dial, tls: i.TLS, timeout: i.dialTimeout()}, to)
 }
 
 // askVersion asks for /version, and by that whether an etcd is there at all.

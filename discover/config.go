@@ -107,6 +107,9 @@ type Config struct {
 	// not pinned yet: the cluster file or the first answer pins it.
 	ClusterID uint64
 
+	// Dial is the way to peers; nil means straight on.
+	Dial Dial
+
 	// AnyCluster passes over the pin in the cluster file: whoever answers first
 	// pins the cluster.
 	AnyCluster bool

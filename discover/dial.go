@@ -49,9 +49,14 @@ func parseTarget(raw string) (target, error) {
 	return target{}, fmt.Errorf("not an http, https, unix or unixs URL: %.60q", raw)
 }
 
-// dialer connects to members, never through HTTP_PROXY: what stands there
-// captures the traffic of a cluster by mistake only.
+// Dial makes a connection to a member: network is tcp or unix, and secure says that
+// TLS will be spoken on it.
+type Dial func(ctx context.Context, network, address string, secure bool) (net.Conn, error)
+
+// dialer connects to members, through HTTP_PROXY only where its way is told so: what
+// stands there captures the traffic of a cluster by mistake.
 type dialer struct {
+	way     Dial // nil: straight
 	tls     *tls.Config
 	timeout time.Duration // of the TCP and TLS connect together; 0 = none
 
@@ -86,7 +91,13 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 		ctx, cancel = context.WithTimeout(ctx, d.timeout)
 		defer cancel()
 	}
-	conn, err := (&net.Dialer{Resolver: d.resolver}).DialContext(ctx, to.network, to.address)
+	way := d.way
+	if way == nil {
+		way = func(ctx context.Context, network, address string, _ bool) (net.Conn, error) {
+			return (&net.Dialer{Resolver: d.resolver}).DialContext(ctx, network, address)
+		}
+	}
+	conn, err := way(ctx, to.network, to.address, to.secure)
 	if err != nil {
 		return nil, d.failed(err, "connection", start)
 	}

@@ -29,6 +29,9 @@ type Inspector struct {
 	// trusted and no client certificate is shown.
 	TLS *tls.Config
 
+	// Dial is the way to members; nil means straight on.
+	Dial Dial
+
 	// Username and Password are given to members that answer users only.
 	Username, Password string
 

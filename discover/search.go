@@ -85,7 +85,7 @@ func (s *search) ask(ctx context.Context, peerURLs []string, serverName string) 
 			fresh = append(fresh, peerURL)
 		}
 	}
-	d := dialer{tls: s.config.PeerTLS, timeout: s.config.DialTimeout, serverName: serverName, resolver: s.config.Resolver}
+	d := dialer{way: s.config.Dial, tls: s.config.PeerTLS, timeout: s.config.DialTimeout, serverName: serverName, resolver: s.config.Resolver}
 	askPeers(ctx, d, fresh, s.want, func(list peerList) bool {
 		peer := &s.peers[s.index[peerKey{list.peerURL, serverName}]]
 		s.take(peer, list)

@@ -14,6 +14,18 @@ import (
 	"etcdops/proxy/director"
 )
 
+// Paths of the control socket that change nothing.
+const (
+	StatusPath  = "/v1/status"
+	FiguresPath = "/v1/figures"
+)
+
+// StatusAndFigures is the answer of FiguresPath.
+type StatusAndFigures struct {
+	Status  Status  `json:"status"`
+	Figures Figures `json:"figures"`
+}
+
 // controlName is the control socket's name in our folder.
 const controlName = "control.sock"
 
@@ -31,11 +43,8 @@ type Status struct {
 	Waiting          string     `json:"waiting,omitempty"` // what the refresh under way waits for
 	PeerURLs         []string   `json:"peer_urls"`
 	Endpoints        []Endpoint `json:"endpoints"`
-	Requests         int64      `json:"requests"` // since the start
-	Retried          int64      `json:"retried"`  // given to a second member
-	Refused          int64      `json:"refused"`  // by readonly, as a loop, or malformed
-	Failed           int64      `json:"failed"`   // without a member's answer
-	Connections      int64      `json:"connections"`
+	NotReady         []string   `json:"not_ready"`               // why /readyz says no; empty where it says yes
+	WrongCluster     string     `json:"wrong_cluster,omitempty"` // the one that answers instead, hex
 
 	UID uint32 `json:"uid"` // effective, of this process
 	GID uint32 `json:"gid"`
@@ -49,12 +58,8 @@ func (s *Server) Status() Status {
 	st := Status{
 		Version: s.Version, PID: os.Getpid(), Mode: "on", DataDir: s.DataDir, Started: s.started,
 		PeerURLs: []string{}, Endpoints: []Endpoint{},
-		Requests:    s.h1stats.Requests.Load() + s.h2.Stats.Requests.Load(),
-		Retried:     s.retries.Total(),
-		Refused:     s.refusals.Total(),
-		Failed:      s.h1stats.Failed.Load() + s.h2.Stats.Failed.Load(),
-		Connections: s.h1stats.Connections.Load() + s.h2.Stats.Connections.Load(),
-		UID:         uint32(os.Geteuid()), GID: uint32(os.Getegid()),
+		NotReady: append([]string{}, s.notReady()...),
+		UID:      uint32(os.Geteuid()), GID: uint32(os.Getegid()),
 		Promotion: s.promotion.is(), Listeners: s.listenerStates(),
 	}
 	if s.Readonly {
@@ -62,6 +67,10 @@ func (s *Server) Status() Status {
 	}
 	for _, l := range s.listeners {
 		st.ListenClientURLs = append(st.ListenClientURLs, l.url.String())
+	}
+	var wrong *WrongClusterError
+	if errors.As(s.refuse(), &wrong) {
+		st.WrongCluster = hexID(wrong.Seen)
 	}
 	v := s.view.Load()
 	if v == nil {
@@ -123,7 +132,11 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+FiguresPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(StatusAndFigures{s.Status(), s.figures()})
+	})
+	mux.HandleFunc("GET "+StatusPath, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Status())
 	})

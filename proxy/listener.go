@@ -43,8 +43,9 @@ type listener struct {
 
 // ListenError says that a client URL can't be listened on.
 type ListenError struct {
-	URL string
-	Err error
+	URL     string
+	Setting string // the flag that has it
+	Err     error
 }
 
 // Error implements error.
@@ -78,7 +79,7 @@ func (s *Server) listen(ctx context.Context) error {
 			if errors.As(err, &op) {
 				err = op.Err
 			}
-			return &ListenError{u.String(), err}
+			return &ListenError{u.String(), "--listen-client-urls", err}
 		}
 		l.url = u
 		if u.Scheme == "https" || u.Scheme == "unixs" {

@@ -51,6 +51,11 @@ func (s *Server) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			s.refreshed.Add(1)
+		} else {
+			s.refreshFailed.Add(1)
+		}
 		old := s.view.Load()
 		var wrong *policy.WrongClusterError
 		if errors.As(err, &wrong) {
@@ -77,9 +82,6 @@ func (s *Server) follow(ctx context.Context) {
 			s.notify("STATUS=no cluster found yet: " + err.Error())
 		}
 		wait := s.RefreshInterval
-		if wait <= 0 {
-			wait = DefaultRefreshInterval
-		}
 		if s.director.Size() == 0 {
 			wait = min(wait, retryInterval)
 		}

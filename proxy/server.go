@@ -66,10 +66,14 @@ type Server struct {
 	WALDir string
 	// ListenURLs are the client URLs to listen on: http, https, unix, unixs.
 	ListenURLs []url.URL
+	// MetricsURLs are the URLs of /livez, /readyz and /metrics: http, https.
+	MetricsURLs []url.URL
 	// ListenTLS serves the https URLs; it may be nil where there are none.
 	ListenTLS *tls.Config
 	// MemberTLS is how https members are reached; nil means the system's roots.
 	MemberTLS *tls.Config
+	// DialMember is the way to members, see director.Director; nil means straight on.
+	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)
 	// Readonly refuses what is not a read.
 	Readonly bool
 	// CORS lists the origins of --cors; nil leaves CORS to the members.
@@ -132,11 +136,14 @@ type Server struct {
 	listeners []*listener
 	view      atomic.Pointer[state]
 	conns     connections
+	ending    atomic.Bool // a drain has begun
 	// clientBytes counts what goes over the clients' connections.
 	clientBytes socket.Bytes
 	promotion   promotion
 	saidOwn     bool // that the new member advertises our port; follow's own
 	refreshes   chan refreshCall
+
+	refreshed, refreshFailed atomic.Int64 // looks at the member list
 
 	accepting sync.WaitGroup
 	cutConns  context.CancelFunc
@@ -150,6 +157,7 @@ func (s *Server) Run(ctx, kill context.Context) error {
 	s.instance = policy.NewInstance()
 	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, DefaultHeaderTimeout)
 	s.IdleTimeout = cmp.Or(s.IdleTimeout, DefaultIdleTimeout)
+	s.RefreshInterval = cmp.Or(s.RefreshInterval, DefaultRefreshInterval)
 	s.conns.max, s.refusals.Logger = s.MaxConnections, s.Logger
 	if err := s.checkDataDir(); err != nil {
 		return err
@@ -158,6 +166,11 @@ func (s *Server) Run(ctx, kill context.Context) error {
 		return err
 	}
 	defer s.closeListeners()
+	metrics, err := s.listenMetrics(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeAll(metrics)
 	lock, err := takeLock(s.DataDir)
 	if err != nil {
 		return err
@@ -195,6 +208,9 @@ func (s *Server) Run(ctx, kill context.Context) error {
 		} else {
 			defer unregister()
 		}
+	}
+	if len(metrics) > 0 {
+		defer s.observe(runCtx, metrics)()
 	}
 	follow, stopFollow := context.WithCancel(ctx)
 	var following sync.WaitGroup
@@ -295,7 +311,7 @@ func (e *MemberDataError) Error() string {
 // build wires the parts of the data path.
 func (s *Server) build() {
 	s.director = &director.Director{
-		TLS: s.MemberTLS, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
+		TLS: s.MemberTLS, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
 		Via: s.instance.Via("2"), Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{
@@ -331,6 +347,7 @@ const (
 // drain lets what is under way end, up to timeout. With landing, the listeners
 // stay open meanwhile.
 func (s *Server) drain(kill context.Context, timeout time.Duration, landing bool) DrainAnswer {
+	s.ending.Store(true)
 	began, refused := time.Now(), s.h2.Stats.Late.Load()
 	s.Logger.Info("draining", "timeout", timeout)
 	limit, cancel := context.WithTimeout(kill, timeout)

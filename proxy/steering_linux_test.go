@@ -202,8 +202,8 @@ func TestHandOver(t *testing.T) {
 			startShared(t, p.addr, secure)
 			for range 2 {
 				mustAsk(t, p, HandOverPath, nil, nil)
-				if st := p.Status(); st.Promotion != stageHandedOver || st.Connections != 0 {
-					t.Fatalf("got %+v", st)
+				if open, _ := p.conns.counts(); p.Status().Promotion != stageHandedOver || open != 0 {
+					t.Fatalf("got %+v", p.Status())
 				}
 			}
 			if secure == nil {

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"etcdops/proxy/socket"
 	"etcdops/proxy/stats"
 )
 
@@ -29,6 +29,9 @@ var ErrNoEndpoints = errors.New("no member left to try")
 type Director struct {
 	// TLS is how members are reached by https; nil means the system's roots.
 	TLS *tls.Config
+	// DialMember makes a connection to a member: network is tcp or unix, secure says
+	// that TLS will be spoken on it. If nil, it goes straight on.
+	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)
 	// DialTimeout bounds the connection to a member; zero means no limit.
 	DialTimeout time.Duration
 	// FailureWait is how long a condemned member stays out at least; then the
@@ -164,16 +167,12 @@ func (d *Director) Available() []string {
 
 // State is what the director knows of one endpoint.
 type State struct {
-	URL         string    `json:"url"`
-	MemberID    uint64    `json:"-"`
-	Healthy     bool      `json:"healthy"`
-	Reason      string    `json:"reason,omitempty"` // why it is not healthy
-	Foreign     uint64    `json:"-"`                // the cluster that answers there, if it is another one
-	Since       time.Time `json:"since"`            // of the present health
-	Connections int64     `json:"connections"`      // client connections that stick to it
-
-	Answers *stats.Answers `json:"-"`
-	Bytes   *socket.Bytes  `json:"-"`
+	*Endpoint
+	Healthy     bool
+	Reason      string    // why it is not healthy
+	Foreign     uint64    // the cluster that answers there, if it is another one
+	Since       time.Time // of the present health
+	Connections int64     // client connections that stick to it
 }
 
 // States lists all endpoints in their present order.
@@ -187,7 +186,7 @@ func (d *Director) States() []State {
 		if seen != 0 {
 			reason = (&ForeignError{Pinned: e.ClusterID, Seen: seen}).Error()
 		}
-		out = append(out, State{e.URL, e.MemberID, e.healthy(), reason, seen, since, e.load.Load(), e.Answers, &e.Bytes})
+		out = append(out, State{e, e.healthy(), reason, seen, since, e.load.Load()})
 	}
 	return out
 }
@@ -221,8 +220,8 @@ func (d *Director) choose(tried []*Endpoint) (*Endpoint, error) {
 	return nil, ErrNoEndpoints
 }
 
-// anyUsable says whether some endpoint is healthy.
-func (d *Director) anyUsable() bool {
+// AnyUsable says whether some endpoint is healthy.
+func (d *Director) AnyUsable() bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return slices.ContainsFunc(d.order, (*Endpoint).Usable)

@@ -126,9 +126,7 @@ func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
 }
 
 func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: e.d.DialTimeout, KeepAlive: keepAlive}
-	nd.SetMultipathTCP(false)
-	nc, err := nd.DialContext(ctx, e.Network, e.Address)
+	nc, err := e.connect(ctx)
 	if err != nil {
 		return nil, &DialError{e.URL, "dial", plain(err)}
 	}
@@ -161,6 +159,20 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 		return nil, &DialError{e.URL, "TLS handshake", ErrNoHTTP2}
 	}
 	return t, nil
+}
+
+func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
+	if e.d.DialMember != nil {
+		if e.d.DialTimeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, e.d.DialTimeout)
+			defer cancel()
+		}
+		return e.d.DialMember(ctx, e.Network, e.Address, e.TLS)
+	}
+	nd := net.Dialer{Timeout: e.d.DialTimeout, KeepAlive: keepAlive}
+	nd.SetMultipathTCP(false)
+	return nd.DialContext(ctx, e.Network, e.Address)
 }
 
 // plain drops what the caller of Dial says itself: the operation and address.

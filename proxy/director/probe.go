@@ -102,7 +102,7 @@ func (e *Endpoint) judge(err error, began time.Time) {
 		return
 	}
 	// What is under way there is cut only if it has somewhere else to go.
-	if err != nil && !e.cut && e.d.anyUsable() {
+	if err != nil && !e.cut && e.d.AnyUsable() {
 		e.cut = true
 		if e.d.OnDown != nil {
 			e.d.OnDown(e)

@@ -26,7 +26,7 @@ func (s *Session) Endpoint(quiet bool) (*Endpoint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ep != nil && !s.ep.left.Load() && (!quiet || s.shuffle == s.d.shuffle.Load()) {
-		if s.ep.healthy() || !s.d.anyUsable() {
+		if s.ep.healthy() || !s.d.AnyUsable() {
 			return s.ep, nil
 		}
 	}

@@ -190,6 +190,17 @@ func (r *Relay) Underway() (all, waits int) {
 	return int(r.Stats.Inflight.Load()), waits
 }
 
+// MemberConnections counts the connections to each endpoint.
+func (r *Relay) MemberConnections() map[*director.Endpoint]int {
+	r.members.mu.Lock()
+	defer r.members.mu.Unlock()
+	count := map[*director.Endpoint]int{}
+	for e, s := range r.members.shelves {
+		count[e] = len(s.idle) + len(s.busy)
+	}
+	return count
+}
+
 func (r *Relay) present() []*client {
 	r.mu.Lock()
 	defer r.mu.Unlock()

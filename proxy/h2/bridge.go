@@ -87,6 +87,8 @@ func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
 	go func() {
 		defer r.tasks.Done()
 		defer far.Close()
+		r.bridged.Add(1)
+		defer r.bridged.Add(-1)
 		r.HTTP1(cc.ctx, br.far)
 	}()
 	go func() {

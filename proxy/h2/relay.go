@@ -65,6 +65,7 @@ type Relay struct {
 	tasks sync.WaitGroup
 
 	draining atomic.Bool
+	bridged  atomic.Int64
 
 	mu      sync.Mutex
 	clients map[*clientConn]bool
@@ -204,6 +205,47 @@ var (
 		"/v3electionpb.Election/Campaign": true,
 	}
 )
+
+// Open counts the gRPC requests under way by kind: watch, lease_keepalive, wait for
+// those that wait for others, stream for other streams, and unary.
+func (r *Relay) Open(f func(kind string, n int64)) {
+	kinds := []string{"unary", "stream", "watch", "lease_keepalive", "wait"}
+	count := map[string]int64{}
+	for _, cc := range r.clientList() {
+		cc.mu.Lock()
+		for _, sd := range cc.streams {
+			switch path := sd.s.path; {
+			case sd.s.plain:
+			case path == "/etcdserverpb.Watch/Watch":
+				count["watch"]++
+			case path == "/etcdserverpb.Lease/LeaseKeepAlive":
+				count["lease_keepalive"]++
+			case streamCalls[path]:
+				count["stream"]++
+			case waitCalls[path]:
+				count["wait"]++
+			default:
+				count["unary"]++
+			}
+		}
+		cc.mu.Unlock()
+	}
+	for _, kind := range kinds {
+		f(kind, count[kind])
+	}
+}
+
+// Bridged counts the requests that go by the HTTP/1.1 relay.
+func (r *Relay) Bridged() int64 { return r.bridged.Load() }
+
+// MemberConnections counts the connections to each endpoint.
+func (r *Relay) MemberConnections() map[*director.Endpoint]int {
+	count := map[*director.Endpoint]int{}
+	for _, p := range r.poolList() {
+		count[p.ep] = len(p.list())
+	}
+	return count
+}
 
 // Cut ends all requests under way with UNAVAILABLE and closes the connections.
 // Requests that are not gRPC end too, but are the HTTP/1.1 relay's to count.
