@@ -45,7 +45,7 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
-// notified, nobody, grpc, dns, processes.
+// notified, nobody, grpc, calls, bypass, dns, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,
@@ -106,6 +106,7 @@ func setUpScript(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("DOCS", docs)
+	env.Setenv("TABLES", filepath.Join(filepath.Dir(docs), "testdata", "readonly"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
