@@ -113,21 +113,60 @@ func (e *Endpoint) ask(ctx context.Context) error {
 	return foreign
 }
 
+// verifyLead is how long one way of asking is alone before the other is tried too.
+const verifyLead = 250 * time.Millisecond
+
 // clusterID asks who serves the client URL: by a watch of an empty range, which
 // makes no watcher, is answered with the cluster's ID without a quorum and
 // without rights (server/etcdserver/api/v3rpc/watch.go, 3.4 to 3.7), and by the
-// JSON gateway where no gRPC is spoken (--listen-client-http-urls).
+// JSON gateway where no gRPC is spoken (--listen-client-http-urls). The way that
+// led to an answer is the first one the next time.
 func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
-	id, err := e.clusterIDByGRPC(ctx)
-	var de *DialError
-	if err == nil || ctx.Err() != nil || errors.As(err, &de) && !errors.Is(err, ErrNoHTTP2) {
-		return id, err
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		id   uint64
+		err  error
+		json bool
 	}
-	id, jsonErr := e.clusterIDByJSON(ctx)
-	if jsonErr != nil {
-		return 0, err
+	answers := make(chan answer, 2)
+	ask := func(json bool) {
+		var a answer
+		if a.json = json; json {
+			a.id, a.err = e.clusterIDByJSON(ctx)
+		} else {
+			a.id, a.err = e.clusterIDByGRPC(ctx)
+		}
+		answers <- a
 	}
-	return id, nil
+	first := e.byJSON.Load()
+	go ask(first)
+	lead := time.NewTimer(verifyLead)
+	defer lead.Stop()
+	var failed error
+	for asked, busy := 1, 1; busy > 0 || asked < 2; {
+		select {
+		case a := <-answers:
+			busy--
+			var de *DialError
+			switch {
+			case a.err == nil:
+				e.byJSON.Store(a.json)
+				return a.id, nil
+			case errors.As(a.err, &de) && !errors.Is(a.err, ErrNoHTTP2):
+				return 0, a.err // nobody is there
+			case failed == nil:
+				failed = a.err
+			}
+			lead.Reset(0)
+		case <-lead.C:
+			if asked == 1 {
+				asked, busy = 2, busy+1
+				go ask(!first)
+			}
+		}
+	}
+	return 0, failed
 }
 
 var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
@@ -190,7 +229,10 @@ func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer res.Body.Close()
+	defer func() {
+		_ = c.Close() // first: a watch's body does not end
+		_ = res.Body.Close()
+	}()
 	var answer struct {
 		Result struct {
 			Header struct {

@@ -55,6 +55,7 @@ type Endpoint struct {
 	down     atomic.Bool   // condemned by the probe
 	foreign  atomic.Uint64 // the cluster that answers there, if it is another one
 	verifier verifier
+	byJSON   atomic.Bool  // its cluster is asked for by the JSON gateway first
 	heard    atomic.Int64 // when it last said something, unix milliseconds
 	cut      bool         // OnDown was called; the probe's own
 	state    probeState
