@@ -123,7 +123,6 @@ const verifyLead = 250 * time.Millisecond
 // led to an answer is the first one the next time.
 func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	type answer struct {
 		id   uint64
 		err  error
@@ -139,12 +138,18 @@ func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
 		}
 		answers <- a
 	}
-	first := e.byJSON.Load()
+	first, asked, busy := e.byJSON.Load(), 1, 1
 	go ask(first)
+	defer func() {
+		cancel()
+		for ; busy > 0; busy-- {
+			<-answers
+		}
+	}()
 	lead := time.NewTimer(verifyLead)
 	defer lead.Stop()
 	var failed error
-	for asked, busy := 1, 1; busy > 0 || asked < 2; {
+	for busy > 0 || asked < 2 {
 		select {
 		case a := <-answers:
 			busy--
