@@ -41,8 +41,11 @@ type Director struct {
 	// usable, OnLeft when an endpoint leaves the list. Both may be nil and must
 	// not block.
 	OnDown, OnLeft func(*Endpoint)
-	// Via marks our own calls, so that one that comes back to us is known.
-	Via string
+	// Via marks our own calls, so that one that comes back to us is refused, and
+	// LedBack knows that refusal by its Proxy-Status. Without them such calls find no
+	// loop.
+	Via     string
+	LedBack func(proxyStatus string) bool
 	// Logger must be set.
 	Logger *slog.Logger
 

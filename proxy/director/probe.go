@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,13 +25,15 @@ const (
 
 // probeRequest asks for what every etcd answers without a quorum and without
 // rights. Any answer at all proves the process alive.
-const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\n\r\n"
+const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\n%s\r\n"
 
 // probeState is the reason and the beginning of an endpoint's present health.
 type probeState struct {
 	mu     sync.Mutex
 	reason string
 	since  time.Time
+	loop   bool // it leads back to us
+	told   bool // that it does, once
 }
 
 func (s *probeState) set(reason string) {
@@ -61,7 +64,7 @@ func (e *Endpoint) probe(ctx context.Context) {
 		}
 		began := time.Now()
 		err := p.ask(ctx, e, probeAnswer)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ErrLoop) && ctx.Err() == nil {
 			p.close()
 			err = p.ask(ctx, e, probeSecond)
 		}
@@ -81,7 +84,11 @@ func (e *Endpoint) probe(ctx context.Context) {
 // member that has said anything since is alive, however busy. A condemned one
 // comes back with the first good probe after the failure wait.
 func (e *Endpoint) judge(err error, began time.Time) {
-	if errors.Is(err, errSilent) && e.heard.Load() > began.UnixMilli() {
+	switch {
+	case errors.Is(err, ErrLoop):
+		e.LeadsBack()
+		return
+	case errors.Is(err, errSilent) && e.heard.Load() > began.UnixMilli():
 		err = nil
 	}
 	down := e.down.Load()
@@ -92,9 +99,7 @@ func (e *Endpoint) judge(err error, began time.Time) {
 		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
 		e.d.recount()
 	case err == nil && down:
-		if _, since := e.state.get(); time.Since(since) >= e.d.FailureWait {
-			e.state.set("")
-			e.down.Store(false)
+		if e.release() {
 			e.cut = false
 			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
 			e.d.recount()
@@ -139,7 +144,11 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	if err := p.c.SetDeadline(limit); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader()); err != nil {
+	via := ""
+	if e.d.Via != "" {
+		via = "Via: " + e.d.Via + "\r\n"
+	}
+	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader(), via); err != nil {
 		return fmt.Errorf("write probe: %w", err)
 	}
 	if _, err := p.br.Peek(1); err != nil {
@@ -151,15 +160,20 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	}
 	// The process lives. What it said decides only whether the connection can
 	// be asked again: a listener for gRPC alone answers with HTTP/2 frames.
+	// But our own refusal says that we have asked ourselves.
 	res, err := http.ReadResponse(p.br, nil)
-	if err == nil {
-		_, err = io.CopyN(io.Discard, res.Body, 64<<10)
-		_ = res.Body.Close()
-		if errors.Is(err, io.EOF) && !res.Close {
-			return nil
-		}
+	if err != nil {
+		p.close()
+		return nil
 	}
-	p.close()
+	_, err = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+	if !errors.Is(err, io.EOF) || res.Close {
+		p.close()
+	}
+	if e.d.LedBack != nil && e.d.LedBack(strings.Join(res.Header["Proxy-Status"], ",")) {
+		return ErrLoop
+	}
 	return nil
 }
 

@@ -27,3 +27,26 @@ func TestInstance(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusal(t *testing.T) {
+	a, b := NewInstance(), NewInstance()
+	for name, c := range map[string]struct {
+		status string
+		want   bool
+	}{
+		"none":                {"", false},
+		"ours":                {a.Refusal(), true},
+		"ours among others":   {"nginx; error=x; details=\"y\", " + a.Refusal() + ";details=\"z\", " + b.Refusal(), true},
+		"another's":           {b.Refusal(), false},
+		"another error":       {string(a) + "; error=connection_refused", false},
+		"no error":            {string(a), false},
+		"the error elsewhere": {string(a) + "; error=x, nginx; error=proxy_loop_detected", false},
+		"only a part":         {string(a) + "0; error=proxy_loop_detected", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := a.Refused(c.status); got != c.want {
+				t.Errorf("%q: %v", c.status, got)
+			}
+		})
+	}
+}
