@@ -181,7 +181,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 	for _, via := range h.via {
 		if cc.r.Instance.Seen(via) {
-			cc.refuse(s, stats.Loop, grpcFailedPrecondition, "etcdops: the request came back to this proxy: "+policy.LoopHint)
+			cc.refuse(s, stats.Loop, grpcFailedPrecondition, loopText)
 			return
 		}
 	}
@@ -281,7 +281,7 @@ func (cc *clientConn) search(s *stream, b *batch) {
 			// has more, until it says no.
 		}
 		s.mu.Lock()
-		s.tried, s.lastErr = append(s.tried, ep), err
+		s.blame(ep, err)
 		gone := s.cancelled
 		s.mu.Unlock()
 		if gone {

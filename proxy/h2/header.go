@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -146,4 +147,18 @@ func valueOf(fields []hpack.HeaderField, name string) string {
 		}
 	}
 	return ""
+}
+
+// percentEncode writes a status message as gRPC wants it (grpc.io,
+// PROTOCOL-HTTP2.md, "Percent-Encoded").
+func percentEncode(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

@@ -1,0 +1,44 @@
+package h2
+
+import (
+	"errors"
+
+	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
+)
+
+// loopText is what a request that came back to us is refused with. Its answer
+// bears our Refusal, by which we know it again when a member brings it.
+const loopText = "etcdops: the request came back to this proxy: " + policy.LoopHint
+
+// refusedByUs says whether a trailers-only response is a refusal of ours.
+func (m *memberConn) refusedByUs(fields []hpack.HeaderField) bool {
+	return valueOf(fields, ":status") != "" && m.r.Instance.Refused(valueOf(fields, "proxy-status"))
+}
+
+// cameBack ends a stream whose request came back to us: nobody has processed it,
+// so it goes on as one that the member refused.
+func (m *memberConn) cameBack(sd *side) {
+	m.ep.LeadsBack()
+	m.mu.Lock()
+	sd.over = true
+	if sd.ended {
+		sd.forget()
+	} else {
+		sd.rst(codeCancel) // the rest of the request is not sent
+	}
+	m.mu.Unlock()
+	m.rd.b.add(m.conn)
+	sd.s.lost(sd, false, director.ErrLoop, &m.rd.b)
+}
+
+// blame notes a member that the request has been to, and what failed there. A
+// loop is the last cause only where there is no other. s.mu is held.
+func (s *stream) blame(ep *director.Endpoint, cause error) {
+	s.tried = append(s.tried, ep)
+	if s.lastErr == nil || !errors.Is(cause, director.ErrLoop) {
+		s.lastErr = cause
+	}
+}
