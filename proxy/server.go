@@ -140,7 +140,7 @@ type Server struct {
 	// clientBytes counts what goes over the clients' connections.
 	clientBytes socket.Bytes
 	promotion   promotion
-	saidOwn     bool // that the new member advertises our port; follow's own
+	saidOwn     map[string]bool // which members advertise addresses of ours; follow's own
 	refreshes   chan refreshCall
 
 	refreshed, refreshFailed atomic.Int64 // looks at the member list
@@ -312,7 +312,7 @@ func (e *MemberDataError) Error() string {
 func (s *Server) build() {
 	s.director = &director.Director{
 		TLS: s.MemberTLS, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
-		Via: s.instance.Via("2"), Logger: s.Logger,
+		Via: s.instance.Via("2"), LedBack: s.instance.Refused, Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{
 		Director: s.director, Instance: s.instance, Readonly: s.Readonly, CORS: s.CORS, Refuse: s.refuse,

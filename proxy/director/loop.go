@@ -30,6 +30,9 @@ func (e *Endpoint) LeadsBack() {
 		e.down.Store(true)
 	}
 	s.mu.Unlock()
+	if !known {
+		e.d.recount()
+	}
 	switch {
 	case !told:
 		e.d.Logger.Warn("endpoint leads back to this proxy, not used", "member", e.MemberName, "url", e.URL, "hint", loopHint)
