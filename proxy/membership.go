@@ -204,6 +204,15 @@ func (s *Server) refuse() error {
 	return errors.New("etcdops: the cluster lists no client URL that can be used; see etcdops proxy members")
 }
 
+// servedCluster is the ID of the cluster whose members get requests now, or 0.
+func (s *Server) servedCluster() uint64 {
+	st := s.view.Load()
+	if st == nil || !st.have || s.refuse() != nil {
+		return 0
+	}
+	return st.view.ClusterID
+}
+
 // localEndpoints answers GET /v2/config/local/proxy as etcd's proxy did.
 func (s *Server) localEndpoints(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {

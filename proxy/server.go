@@ -322,7 +322,7 @@ func (s *Server) build() {
 		Stats: &s.h1stats, Answers: &s.answers, Refusals: &s.refusals, Retries: &s.retries, Logger: s.Logger,
 	}
 	s.h2 = &h2.Relay{
-		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse,
+		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse, ClusterID: s.servedCluster,
 		HTTP1:       func(ctx context.Context, c net.Conn) { s.h1.Serve(ctx, c, nil) },
 		DialTimeout: s.DialTimeout, WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout,
 		MaxStreams: s.MaxStreams, HeaderLimit: s.HeaderLimit,

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,6 +96,10 @@ func (e *Endpoint) question(since time.Time) *verification {
 // ask asks for the cluster's ID and keeps what the answer says of the endpoint.
 func (e *Endpoint) ask(ctx context.Context) error {
 	seen, err := e.clusterID(ctx)
+	if errors.Is(err, ErrLoop) {
+		e.LeadsBack()
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("which cluster it serves is not known: %w", err)
 	}
@@ -158,8 +163,8 @@ func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
 			case a.err == nil:
 				e.byJSON.Store(a.json)
 				return a.id, nil
-			case errors.As(a.err, &de) && !errors.Is(a.err, ErrNoHTTP2):
-				return 0, a.err // nobody is there
+			case errors.Is(a.err, ErrLoop), errors.As(a.err, &de) && !errors.Is(a.err, ErrNoHTTP2):
+				return 0, a.err // we ourselves are there, or nobody
 			case failed == nil:
 				failed = a.err
 			}
@@ -173,6 +178,11 @@ func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
 	}
 	return 0, failed
 }
+
+// ClusterIDField asks whoever proxies for the ID, and bears it in the answer, 16
+// hex digits: another proxy tells its own at once. It makes sure of its members
+// itself; two that lead to each other would else wait for each other's question.
+const ClusterIDField = "etcdops-cluster-id"
 
 var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
 	CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")},
@@ -201,6 +211,7 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 	if e.d.Via != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "via", e.d.Via)
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, ClusterIDField, "?")
 	w, err := etcdserverpb.NewWatchClient(cc).Watch(ctx)
 	if err != nil {
 		return 0, err
@@ -209,10 +220,19 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	res, err := w.Recv()
-	if err != nil {
-		return 0, err
+	if err == nil {
+		return known(res.GetHeader().GetClusterId())
 	}
-	return known(res.GetHeader().GetClusterId())
+	told := w.Trailer()
+	if e.ledBack(told.Get("proxy-status")) {
+		return 0, ErrLoop
+	}
+	for _, id := range told.Get(ClusterIDField) {
+		if id, err := strconv.ParseUint(id, 16, 64); err == nil {
+			return known(id)
+		}
+	}
+	return 0, err
 }
 
 // emptyWatchJSON is emptyWatch for the JSON gateway.
@@ -226,8 +246,8 @@ func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
-	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\nContent-Length: %d\r\n\r\n%s"
-	if _, err := fmt.Fprintf(c, head, e.HostHeader(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
+	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%sContent-Length: %d\r\n\r\n%s"
+	if _, err := fmt.Fprintf(c, head, e.HostHeader(), e.d.viaField(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
 		return 0, err
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -238,6 +258,9 @@ func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
 		_ = c.Close() // first: a watch's body does not end
 		_ = res.Body.Close()
 	}()
+	if e.ledBack(res.Header["Proxy-Status"]) {
+		return 0, ErrLoop
+	}
 	var answer struct {
 		Result struct {
 			Header struct {

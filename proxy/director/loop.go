@@ -2,6 +2,7 @@ package director
 
 import (
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,20 @@ func (e *Endpoint) LeadsBack() {
 	case !known:
 		e.d.Logger.Info("endpoint leads back again, not used", "member", e.MemberName, "url", e.URL)
 	}
+}
+
+// ledBack says whether the Proxy-Status values of an answer to a call of our own
+// are those of our refusal.
+func (e *Endpoint) ledBack(status []string) bool {
+	return e.d.LedBack != nil && len(status) > 0 && e.d.LedBack(strings.Join(status, ","))
+}
+
+// viaField is the line of an HTTP/1.1 head that marks a call of our own.
+func (d *Director) viaField() string {
+	if d.Via == "" {
+		return ""
+	}
+	return "Via: " + d.Via + "\r\n"
 }
 
 // release makes a condemned endpoint usable if it was out for long enough.

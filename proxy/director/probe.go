@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 )
@@ -25,7 +24,10 @@ const (
 
 // probeRequest asks for what every etcd answers without a quorum and without
 // rights. Any answer at all proves the process alive.
-const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\n%s\r\n"
+const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%s\r\n"
+
+// ProbeAgent is the User-Agent of calls of our own.
+const ProbeAgent = "etcdops-probe"
 
 // probeState is the reason and the beginning of an endpoint's present health.
 type probeState struct {
@@ -144,11 +146,7 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	if err := p.c.SetDeadline(limit); err != nil {
 		return err
 	}
-	via := ""
-	if e.d.Via != "" {
-		via = "Via: " + e.d.Via + "\r\n"
-	}
-	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader(), via); err != nil {
+	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader(), e.d.viaField()); err != nil {
 		return fmt.Errorf("write probe: %w", err)
 	}
 	if _, err := p.br.Peek(1); err != nil {
@@ -171,7 +169,7 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	if !errors.Is(err, io.EOF) || res.Close {
 		p.close()
 	}
-	if e.d.LedBack != nil && e.d.LedBack(strings.Join(res.Header["Proxy-Status"], ",")) {
+	if e.ledBack(res.Header["Proxy-Status"]) {
 		return ErrLoop
 	}
 	return nil

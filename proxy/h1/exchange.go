@@ -170,8 +170,12 @@ func whyNot(err error) stats.Reason {
 }
 
 // refuseLoop refuses a request that came back to us, in a way that we know again.
+// A probe of our own is no client's refusal: it comes back for as long as somebody
+// leads it here.
 func (x *exchange) refuseLoop(text string) after {
-	x.noteRefusal(stats.Loop)
+	if x.req.UserAgent() != director.ProbeAgent {
+		x.noteRefusal(stats.Loop)
+	}
 	return x.sayWith(http.Header{"Proxy-Status": {x.r.Instance.Refusal()}}, http.StatusLoopDetected, text+": "+policy.LoopHint)
 }
 

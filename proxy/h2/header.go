@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/director"
 )
 
 // DefaultHeaderLimit is the largest header list that we take, as RFC 9113 section
@@ -17,6 +19,7 @@ type requestHead struct {
 	method, scheme, path, authority string
 	contentType                     string
 	via                             []string
+	asksCluster                     bool  // another proxy asks for the cluster's ID
 	length                          int64 // content-length; -1 where it is not given
 }
 
@@ -61,6 +64,8 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 			h.length = int64(n)
 		case "via":
 			h.via = append(h.via, f.Value)
+		case director.ClusterIDField:
+			h.asksCluster = true
 		case "host":
 			if h.authority == "" {
 				h.authority = f.Value
