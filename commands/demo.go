@@ -254,7 +254,7 @@ func (d *demo) startProxy(ctx context.Context, opts demoOptions) error {
 	if dir := bare("XDG_RUNTIME_DIR"); dir != "" {
 		env.Environ = []string{"XDG_RUNTIME_DIR=" + dir}
 	}
-	d.server, err = newProxyServer(&env, s, slog.New(slog.NewTextHandler(log, nil)))
+	d.server, _, err = newProxyServer(&env, s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		_ = log.Close()
 		return err

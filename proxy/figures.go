@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"slices"
-	"time"
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/socket"
@@ -60,13 +57,6 @@ type ByteCount struct {
 	Sent     int64  `json:"sent"`
 }
 
-// Certificate is one of the proxy's own.
-type Certificate struct {
-	Use      string    `json:"use"` // listener or members
-	Subject  string    `json:"subject"`
-	NotAfter time.Time `json:"not_after"`
-}
-
 // noMember is the member of an answer that is the proxy's own.
 const noMember = "none"
 
@@ -87,7 +77,7 @@ func (s *Server) figures() Figures {
 	f.open(s)
 	f.connections(s)
 	f.answers(s)
-	f.Certificates = append(certificates("listener", s.ListenTLS), certificates("members", s.MemberTLS)...)
+	f.Certificates = append(certificates("listener", s.listenTLS.Load()), certificates("members", s.memberTLS.Load())...)
 	return f
 }
 
@@ -145,22 +135,4 @@ func (f *Figures) answers(s *Server) {
 		f.MemberBytes = append(f.MemberBytes, ByteCount{member, b.Read.Load(), b.Written.Load()})
 	}
 	slices.SortFunc(f.MemberBytes, func(a, b ByteCount) int { return cmp.Compare(a.Member, b.Member) })
-}
-
-// certificates lists those of a configuration.
-func certificates(use string, conf *tls.Config) []Certificate {
-	list := []Certificate{}
-	if conf == nil {
-		return list
-	}
-	for _, c := range conf.Certificates {
-		leaf := c.Leaf
-		if leaf == nil && len(c.Certificate) > 0 {
-			leaf, _ = x509.ParseCertificate(c.Certificate[0])
-		}
-		if leaf != nil {
-			list = append(list, Certificate{use, leaf.Subject.String(), leaf.NotAfter})
-		}
-	}
-	return list
 }

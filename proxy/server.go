@@ -118,6 +118,8 @@ type Server struct {
 	// Logger must be set.
 	Logger *slog.Logger
 
+	listenTLS atomic.Pointer[tls.Config] // see SetTLS
+	memberTLS atomic.Pointer[tls.Config]
 	director  *director.Director
 	h1        *h1.Relay
 	h1stats   h1.Stats
@@ -149,6 +151,9 @@ type Server struct {
 // *ListenError, *LockedError, *MemberDataError, or name the file.
 func (s *Server) Run(ctx, kill context.Context) error {
 	s.started = time.Now()
+	if s.listenTLS.Load() == nil && s.memberTLS.Load() == nil {
+		s.SetTLS(s.ListenTLS, s.MemberTLS)
+	}
 	s.instance = policy.NewInstance()
 	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, DefaultHeaderTimeout)
 	s.IdleTimeout = cmp.Or(s.IdleTimeout, DefaultIdleTimeout)
@@ -269,7 +274,7 @@ func (s *Server) untilEnd(ctx, kill context.Context) {
 // build wires the parts of the data path.
 func (s *Server) build() {
 	s.director = &director.Director{
-		TLS: s.MemberTLS, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
+		TLS: s.memberTLS.Load, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
 		Via: s.instance.Via("2"), LedBack: s.instance.Refused, Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{

@@ -27,8 +27,9 @@ var ErrNoEndpoints = errors.New("no member left to try")
 
 // Director keeps the endpoints. Exported fields must be set before Run.
 type Director struct {
-	// TLS is how members are reached by https; nil means the system's roots.
-	TLS *tls.Config
+	// TLS tells how members are reached by https, for each new connection anew. If
+	// it is nil or tells nil, the system's roots are trusted.
+	TLS func() *tls.Config
 	// DialMember makes a connection to a member: network is tcp or unix, secure says
 	// that TLS will be spoken on it. If nil, it goes straight on.
 	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)

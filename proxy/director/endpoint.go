@@ -140,7 +140,10 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 	if !e.TLS {
 		return c, nil
 	}
-	conf := e.d.TLS.Clone()
+	var conf *tls.Config
+	if e.d.TLS != nil {
+		conf = e.d.TLS().Clone()
+	}
 	if conf == nil {
 		conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
