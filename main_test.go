@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		"etcdops":   func() { os.Exit(etcdopsMain()) },
 		"etcd":      func() { etcdmain.Main(os.Args) },
 		"etcdctl":   func() { ctlv3.MustStart() },
+		"etcdutl":   func() { os.Exit(etcdutlMain(os.Args[1:])) },
 		"load":      func() { os.Exit(loadMain(os.Args[1:])) },
 		"http":      func() { os.Exit(httpMain(os.Args[1:])) },
 		"certs":     func() { os.Exit(certsMain(os.Args[1:])) },

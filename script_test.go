@@ -46,7 +46,7 @@ import (
 //	hostaddress VAR                         names an address of this machine's network, not loopback, in $VAR
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
-// And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
+// And these programs: etcdops, etcd, etcdctl, etcdutl, load, http, certs, forward,
 // notified, nobody, grpc, calls, bypass, dns, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
