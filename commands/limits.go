@@ -64,7 +64,7 @@ func affordableConnections() int {
 		return 0
 	}
 	const most = 1 << 20
-	return max(fileReserve, int(min(uint64(limit.Cur), most)-min(uint64(limit.Cur), fileReserve))/filesPerClient)
+	return max(fileReserve, int(min(limit.Cur, most)-min(limit.Cur, fileReserve))/filesPerClient)
 }
 
 // parseMetricsURLs reads the URLs of /livez, /readyz and /metrics.

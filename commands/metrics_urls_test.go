@@ -12,7 +12,9 @@ func TestBadMetricsURLs(t *testing.T) {
 			`--listen-metrics-urls: "http://127.0.0.1" has no port`, metricsHint,
 		},
 		"without a scheme": {
-			`proxy start`, []string{"ETCD_LISTEN_METRICS_URLS=127.0.0.1:2381"}, ExitUsage,
+			`proxy start`,
+			[]string{"ETCD_LISTEN_METRICS_URLS=127.0.0.1:2381"},
+			ExitUsage,
 			`ETCD_LISTEN_METRICS_URLS: "127.0.0.1:2381" has no scheme`, metricsHint,
 		},
 		"a unix socket": {

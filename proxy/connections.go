@@ -86,11 +86,11 @@ func (c *connections) forget(nc net.Conn) {
 	delete(c.places, nc)
 }
 
-// counts says how many are open, and on how many of them no request has come.
-func (c *connections) counts() (open, unproved int) {
+// count is how many are open.
+func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open, c.unproved.Len()
+	return c.open
 }
 
 // silent gives a connection its limit for the first byte, until spoken is

@@ -95,7 +95,7 @@ func (f *Figures) open(s *Server) {
 }
 
 func (f *Figures) connections(s *Server) {
-	open, _ := s.conns.counts()
+	open := s.conns.count()
 	one, two := s.h1stats.Connections.Load(), s.h2.Stats.Connections.Load()
 	one -= s.h2.Bridged() // which have none of their own
 	f.Connections = []ReasonCount{{"http1", one}, {"http2", two}, {"none", max(int64(open)-one-two, 0)}}

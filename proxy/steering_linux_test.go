@@ -202,7 +202,7 @@ func TestHandOver(t *testing.T) {
 			startShared(t, p.addr, secure)
 			for range 2 {
 				mustAsk(t, p, HandOverPath, nil, nil)
-				if open, _ := p.conns.counts(); p.Status().Promotion != stageHandedOver || open != 0 {
+				if p.Status().Promotion != stageHandedOver || p.conns.count() != 0 {
 					t.Fatalf("got %+v", p.Status())
 				}
 			}
