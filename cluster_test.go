@@ -121,6 +121,18 @@ func (m *memberPlan) start(ts *testscript.TestScript) {
 	p.ip, p.tls = m.ip, o.tls
 }
 
+// cmdAdvertise kills a member and starts it again with other client URLs to
+// advertise. It listens where it did.
+func cmdAdvertise(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: advertise NAME URL,...")
+	}
+	cmdSignal(ts, false, []string{args[0], "KILL"})
+	old := scriptProcesses(ts).get(ts, args[0])
+	p := startProcess(ts, args[0], append(slices.Clone(old.line), "--advertise-client-urls", args[1])) // the last one counts
+	p.ip, p.tls = old.ip, old.tls
+}
+
 func cmdHealthy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: healthy NAME...")

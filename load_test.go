@@ -34,6 +34,7 @@ const oneRequest = 15 * time.Second
 //	load spread [-count N] [-http] URL            says how many of N new connections reach each member
 //	load watch URL KEY                            one gRPC watch that is not resumed: prints events and how it ends
 //	load lock URL NAME                            one gRPC Lock, which waits for its turn
+//	load volley [-count N] [-clients N] URL KEY   N requests by gRPC and N by HTTP/1.1, a tenth of them puts, and says how they ended
 //	load gap URL KEY                              puts by new connections and says for how long at the most none succeeded
 //	load promotion [-user U:P] [-cacert F] [-cert F -key F] [-slowest D] URL,… PREFIX
 //	                                              what must go on undisturbed during a promotion, see promotion
@@ -69,7 +70,7 @@ func loadMain(args []string) int {
 	l.url, l.args = flags.Arg(0), append(flags.Args()[1:], "", "")
 	job := map[string]func(context.Context) error{
 		"read": l.read, "write": l.write, "verify": l.verify, "fill": l.fill, "list": l.list, "list-json": l.listJSON,
-		"stall": l.stall, "stall-http": l.stallHTTP, "spread": l.spread, "watch": l.watch, "lock": l.lock, "promotion": l.promotion, "gap": l.longestGap,
+		"stall": l.stall, "stall-http": l.stallHTTP, "spread": l.spread, "watch": l.watch, "lock": l.lock, "promotion": l.promotion, "gap": l.longestGap, "volley": l.volley,
 	}[args[0]]
 	if job == nil {
 		fmt.Fprintf(os.Stderr, "load: unknown job %s\n", args[0])

@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 		"notified":  func() { os.Exit(notifiedMain(os.Args[1:])) },
 		"nobody":    func() { os.Exit(nobodyMain(os.Args[1:])) },
 		"grpc":      func() { os.Exit(grpcMain(os.Args[1:])) },
+		"calls":     func() { os.Exit(callsMain(os.Args[1:])) },
+		"bypass":    func() { os.Exit(bypassMain(os.Args[1:])) },
 		"dns":       func() { os.Exit(dnsMain(os.Args[1:])) },
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 	})

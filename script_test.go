@@ -31,6 +31,7 @@ import (
 //	exited NAME CODE                        waits until it has ended and compares the exit code; "signal" if a signal ended it
 //	cluster N [etcd=PATH] [tls=DIR] [FLAG...]
 //	                                        starts members m1..mN at $IP1..$IPN, clients at :2379, peers at :2380, and waits until healthy
+//	advertise NAME URL,...                  kills a member and starts it again, which then advertises other client URLs
 //	healthy NAME...                         waits until members of cluster or join are healthy
 //	join NAME IP ENDPOINT [etcd=PATH] [tls=DIR] [FLAG...]
 //	                                        adds a member by the cluster's endpoint and starts it, as etcd's documentation has it
@@ -42,10 +43,11 @@ import (
 //	same [restarted] FILE1 FILE2            compares two of those; "restarted": pids may differ
 //	until TIME [!] CMD [ARG…]               runs CMD again and again until it succeeds (fails); its output is that of the last run
 //	untillog TIME NAME REGEXP [COUNT]       waits until NAME.log matches, COUNT times
+//	hostaddress VAR                         names an address of this machine's network, not loopback, in $VAR
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
-// notified, nobody, grpc, dns, processes.
+// notified, nobody, grpc, calls, bypass, dns, processes.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,
@@ -56,6 +58,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"signaletcd": cmdSignalEtcd,
 	"exited":     cmdExited,
 	"cluster":    cmdCluster,
+	"advertise":  cmdAdvertise,
 	"healthy":    cmdHealthy,
 	"join":       cmdJoin,
 	"leader":     cmdLeader,
@@ -63,6 +66,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"until":      cmdUntil,
 	"untillog":   cmdUntilLog,
 	"publicdir":  cmdPublicDir,
+
+	"hostaddress": cmdHostAddress,
 
 	"snapshotstate": cmdSnapshotState,
 	"same":          cmdSame,
@@ -106,6 +111,7 @@ func setUpScript(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("DOCS", docs)
+	env.Setenv("TABLES", filepath.Join(filepath.Dir(docs), "testdata", "readonly"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
 	env.Setenv("GORACE", "atexit_sleep_ms=0")

@@ -254,7 +254,7 @@ func (d *demo) startProxy(ctx context.Context, opts demoOptions) error {
 	if dir := bare("XDG_RUNTIME_DIR"); dir != "" {
 		env.Environ = []string{"XDG_RUNTIME_DIR=" + dir}
 	}
-	d.server, err = newProxyServer(&env, s, slog.New(slog.NewTextHandler(log, nil)))
+	d.server, _, err = newProxyServer(&env, s, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		_ = log.Close()
 		return err
@@ -344,6 +344,7 @@ func (d *demo) paste() {
 		fmt.Fprintf(w, "# write and read by gRPC\n%s --endpoints %s put foo bar; %s --endpoints %s get foo\n", path, d.url, path, d.url)
 	}
 	fmt.Fprintf(w, "# the cluster as the proxy sees it\n%s proxy members --data-dir %s\n", own, d.server.DataDir)
+	fmt.Fprintf(w, "# what the proxy does\n%s proxy status --data-dir %s\n", own, d.server.DataDir)
 	fmt.Fprintf(w, "# how a proxy finds it\n%s proxy discover --initial-cluster %s\n\n", own, d.initialCluster())
 }
 

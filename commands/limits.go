@@ -64,7 +64,8 @@ func affordableConnections() int {
 		return 0
 	}
 	const most = 1 << 20
-	return max(fileReserve, int(min(limit.Cur, most)-min(limit.Cur, fileReserve))/filesPerClient)
+	files := min(limit.Cur, most)
+	return max(fileReserve, int(files-min(files, fileReserve))/filesPerClient)
 }
 
 // parseMetricsURLs reads the URLs of /livez, /readyz and /metrics.

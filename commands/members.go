@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -207,7 +208,7 @@ func membersByControl(ctx context.Context, path, user, password string) (*member
 
 // membersHandler serves membersPath in the proxy's process, with the proxy's
 // identity and its way to the members.
-func membersHandler(follower *discover.Follower, server *proxy.Server, inspector *discover.Inspector) http.HandlerFunc {
+func membersHandler(follower *discover.Follower, server *proxy.Server, inspector *atomic.Pointer[discover.Inspector]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status := server.Status()
 		report := membersReport{
@@ -216,7 +217,7 @@ func membersHandler(follower *discover.Follower, server *proxy.Server, inspector
 		}
 		if status.ListAt != nil {
 			report.ListAt = *status.ListAt
-			ask := *inspector
+			ask := *inspector.Load()
 			ask.Username, ask.Password, _ = r.BasicAuth()
 			report.Members = ask.Inspect(r.Context(), follower.Last().Members)
 			markUsed(report.Members, status.Endpoints)

@@ -1,12 +1,15 @@
 package commands
 
 import (
+	"bytes"
 	"encoding/json"
 	"runtime"
 	"strings"
 	"testing"
 
 	etcdversion "go.etcd.io/etcd/api/v3/version"
+
+	"etcdops/discover"
 )
 
 func TestPrintTable(t *testing.T) {
@@ -117,5 +120,19 @@ func TestColorOfEachStream(t *testing.T) {
 				t.Errorf("stderr: %q", stderr)
 			}
 		})
+	}
+}
+
+func TestMembersTableShowsSkew(t *testing.T) {
+	const skew = "version 3.4.23, and m2 has 3.6.16: more than one minor apart"
+	var out bytes.Buffer
+	env := &Env{Stdout: &out}
+	env.setColor("never")
+	report := &membersReport{Members: []discover.MemberStatus{{Name: "m1", Reason: "it has no leader", Skew: skew}}}
+	if err := env.printTable(outputSimple, membersTable(env, report)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(out.String(), "it has no leader; "+skew+"\n") {
+		t.Errorf("got %q", out.String())
 	}
 }

@@ -45,6 +45,9 @@ func (t *promoteTalk) showPlan() {
 	if plan.Service.Binary.Knows("enable-v2") && !slices.ContainsFunc(append(plan.Service.Variables.Environ(), plan.Service.Flags...), isEnableV2) {
 		t.say("note: clients of the v2 API need -- --enable-v2: without it the new member does not speak it")
 	}
+	if value := plan.Proxy.Settings["listen-metrics-urls"]; value != "" {
+		t.sayf("note: %s stays the proxy's until it ends; give etcd one with -- --listen-metrics-urls=…", value)
+	}
 	if len(plan.Dropped) > 0 {
 		t.sayf("note: this etcd does not know, and will not get: %s", strings.Join(plan.Dropped, ", "))
 	}

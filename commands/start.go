@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,12 +64,13 @@ func runProxyStart(ctx context.Context, env *Env, s *Settings) error {
 	if err != nil {
 		return err
 	}
-	server, err := newProxyServer(env, s, logger)
+	server, reload, err := newProxyServer(env, s, logger)
 	if err != nil {
 		return err
 	}
 	drain, kill, stop := twoSignals(ctx)
 	defer stop()
+	defer reload.start(drain)()
 	err = server.Run(drain, kill)
 	if err == nil && kill.Err() != nil && ctx.Err() == nil {
 		return &Failure{Code: ExitInterrupted, Message: "ended by a second signal, requests under way were cut"}
@@ -80,13 +82,13 @@ func runProxyStart(ctx context.Context, env *Env, s *Settings) error {
 // timeout signals the process and then its group.
 const sameSignal = 20 * time.Millisecond
 
-// twoSignals returns a context that the first SIGINT, SIGTERM or SIGHUP ends,
-// and one that the second ends.
+// twoSignals returns a context that the first SIGINT or SIGTERM ends, and one that
+// the second ends.
 func twoSignals(ctx context.Context) (drain, kill context.Context, stop func()) {
 	drain, endDrain := context.WithCancel(ctx)
 	kill, endKill := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
 		var first time.Time
@@ -115,10 +117,10 @@ func twoSignals(ctx context.Context) (drain, kill context.Context, stop func()) 
 }
 
 // newProxyServer makes a proxy of its settings, and changes nothing yet.
-func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, error) {
+func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, *reloader, error) {
 	urls, err := parseListenURLs(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := map[string]time.Duration{}
 	for _, name := range []string{
@@ -126,28 +128,28 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		"proxy-write-timeout", "proxy-read-timeout", "drain-timeout",
 	} {
 		if d[name], err = s.Duration(name); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if d["proxy-refresh-interval"] == 0 {
-		return nil, s.Bad("proxy-refresh-interval", "write a time such as 30000 or 30s", "the list has to be refreshed")
+		return nil, nil, s.Bad("proxy-refresh-interval", "write a time such as 30000 or 30s", "the list has to be refreshed")
 	}
 	if err := checkSources(s); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := checkDataDir(s); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	metrics, err := parseMetricsURLs(s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ids, err := loadIdentities(s, slices.Concat(urls, metrics), logger)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := honorEnvironment(env, s, ids, logger); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	server := &proxy.Server{
 		MetricsURLs: metrics, DialMember: ids.Dial,
@@ -162,14 +164,14 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		Logger: logger,
 	}
 	if err := setLimits(s, server); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if s.IsSet("cors") {
 		server.CORS = s.List("cors")
 	}
 	config, err := sourceConfig(s, ids, d["proxy-dial-timeout"], logger)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config.Waiting = func(w *discover.WaitingError) { server.Waiting(w.Error()) }
 	if promote.Unfinished(config.DataDir) {
@@ -204,11 +206,15 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		_, err := follower.Accept(ctx, clusterID)
 		return err
 	}
+	var inspector atomic.Pointer[discover.Inspector]
+	inspector.Store(&discover.Inspector{TLS: ids.Members, Dial: ids.Dial, DialTimeout: d["proxy-dial-timeout"]})
 	server.Control = map[string]http.HandlerFunc{
 		"GET " + standingPath: standingHandler(env, s),
-		"GET " + membersPath:  membersHandler(follower, server, &discover.Inspector{TLS: ids.Members, Dial: ids.Dial, DialTimeout: d["proxy-dial-timeout"]}),
+		"GET " + membersPath:  membersHandler(follower, server, &inspector),
 	}
-	return server, nil
+	return server, &reloader{
+		Settings: s, Listen: slices.Concat(urls, metrics), Server: server, Follower: follower, Members: &inspector, Logger: logger,
+	}, nil
 }
 
 // checkDataDir finds out, without making anything, whether the data directory

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"crypto/tls"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ type Follower struct {
 	file   *clusterFileWriter
 
 	shown atomic.Pointer[Membership] // last, for readers that can't wait
+	tls   atomic.Pointer[followerTLS]
 
 	mu       sync.Mutex
 	last     Membership // zero until the first good answer
@@ -49,7 +51,7 @@ func NewFollower(config Config) *Follower {
 func (f *Follower) Refresh(ctx context.Context) (Membership, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := newSearch(f.config, f.pin, f.pinnedBy)
+	s := f.newSearch(f.pin, f.pinnedBy)
 	s.known = f.last.Members
 	if err := f.search(ctx, s); err != nil {
 		return f.last, err
@@ -130,7 +132,7 @@ func (f *Follower) keep(s *search) Membership {
 func (f *Follower) Accept(ctx context.Context, clusterID uint64) (Membership, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := newSearch(f.config, clusterID, pinnedByOperator)
+	s := f.newSearch(clusterID, pinnedByOperator)
 	if err := f.search(ctx, s); err != nil {
 		return Membership{}, err
 	}
@@ -160,6 +162,23 @@ func (f *Follower) nextPeers() (voters, others []string) {
 		return f.last.PeerURLs, nil
 	}
 	return voters, others
+}
+
+// SetTLS replaces Config.PeerTLS and Config.DiscoveryTLS from the next Refresh on.
+func (f *Follower) SetTLS(peers, discovery *tls.Config) {
+	f.tls.Store(&followerTLS{peers, discovery})
+}
+
+// followerTLS are the configurations that can be replaced.
+type followerTLS struct{ peers, discovery *tls.Config }
+
+// newSearch begins a run through the sources, with the TLS of now.
+func (f *Follower) newSearch(pin uint64, pinnedBy string) *search {
+	config := f.config
+	if now := f.tls.Load(); now != nil {
+		config.PeerTLS, config.DiscoveryTLS = now.peers, now.discovery
+	}
+	return newSearch(config, pin, pinnedBy)
 }
 
 // StopWriting ends the writing of the cluster file until ResumeWriting. When it

@@ -287,7 +287,9 @@ var ours = map[string]bool{
 	"initial-cluster": true, "initial-cluster-state": true, "initial-cluster-token": true, "initial-advertise-peer-urls": true,
 	"listen-client-urls": true, "listen-peer-urls": true, "advertise-client-urls": true,
 	"socket-reuse-port": true, "socket-reuse-address": true, "force-new-cluster": true,
-	"drain-timeout": true, "log-format": true,
+	"drain-timeout": true, "log-format": true, "strict-sources": true, "cluster-id": true, "honor-proxy-env": true,
+	"max-connections": true, "max-header-bytes": true, "client-header-timeout": true, "client-idle-timeout": true,
+	"listen-metrics-urls": true, // the proxy listens there until it has handed over
 }
 
 func variableName(flag string) string {

@@ -96,6 +96,7 @@ func (s *Server) Status() Status {
 			if now.Foreign != 0 {
 				e.Foreign = hexID(now.Foreign)
 			}
+			e.Used = now.Reason != director.ErrLoop.Error()
 		}
 		st.Endpoints = append(st.Endpoints, e)
 	}

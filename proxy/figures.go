@@ -2,10 +2,7 @@ package proxy
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"slices"
-	"time"
 
 	"etcdops/proxy/socket"
 	"etcdops/proxy/stats"
@@ -58,13 +55,6 @@ type ByteCount struct {
 	Sent     int64  `json:"sent"`
 }
 
-// Certificate is one of the proxy's own.
-type Certificate struct {
-	Use      string    `json:"use"` // listener, members or peers: towards whom
-	Subject  string    `json:"subject"`
-	NotAfter time.Time `json:"not_after"`
-}
-
 // noMember is the member of an answer that is the proxy's own.
 const noMember = "none"
 
@@ -84,7 +74,7 @@ func (s *Server) figures() Figures {
 	f.open(s)
 	f.connections(s)
 	f.answers(s)
-	f.Certificates = slices.Concat(certificates("listener", s.ListenTLS), certificates("members", s.MemberTLS), certificates("peers", s.PeerTLS))
+	f.Certificates = slices.Concat(certificates("listener", s.listenTLS.Load()), certificates("members", s.memberTLS.Load()), certificates("peers", s.peerTLS.Load()))
 	return f
 }
 
@@ -147,22 +137,4 @@ func (f *Figures) answers(s *Server) {
 		f.MemberBytes = append(f.MemberBytes, ByteCount{member, b.Read.Load(), b.Written.Load()})
 	}
 	slices.SortFunc(f.MemberBytes, func(a, b ByteCount) int { return cmp.Compare(a.Member, b.Member) })
-}
-
-// certificates lists those of a configuration.
-func certificates(use string, conf *tls.Config) []Certificate {
-	list := []Certificate{}
-	if conf == nil {
-		return list
-	}
-	for _, c := range conf.Certificates {
-		leaf := c.Leaf
-		if leaf == nil && len(c.Certificate) > 0 {
-			leaf, _ = x509.ParseCertificate(c.Certificate[0])
-		}
-		if leaf != nil {
-			list = append(list, Certificate{use, leaf.Subject.String(), leaf.NotAfter})
-		}
-	}
-	return list
 }

@@ -28,8 +28,8 @@ const (
 // listener is one bound client URL.
 type listener struct {
 	net.Listener
-	url url.URL
-	tls *tls.Config // nil: in the clear
+	url    url.URL
+	secure bool // TLS, else in the clear
 
 	path   string      // of a unix socket
 	socket os.FileInfo // of a unix socket: what tells it from another on its path
@@ -83,8 +83,7 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 		l.url = u
 		if u.Scheme == "https" || u.Scheme == "unixs" {
-			l.tls = s.ListenTLS.Clone()
-			l.tls.NextProtos = []string{"h2", "http/1.1"}
+			l.secure = true
 		}
 		s.listeners = append(s.listeners, l)
 	}
@@ -197,8 +196,8 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 	c.Count = &s.clientBytes
 	var conn net.Conn = c
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
-	if l.tls != nil {
-		t := tls.Server(c, l.tls)
+	if l.secure {
+		t := tls.Server(c, s.listenTLS.Load())
 		hctx, cancel := context.WithTimeout(ctx, s.HeaderTimeout)
 		err := t.HandshakeContext(hctx)
 		cancel()

@@ -117,6 +117,7 @@ func (s *Server) Waiting(progress string) {
 // adopt makes a new list the one that requests go by.
 func (s *Server) adopt(ctx context.Context, view View) {
 	self := policy.Self{Listeners: s.addrs()}
+	own := map[string]bool{}
 	next := &state{view: view, have: true}
 	var members []director.Member
 	for _, m := range view.Members {
@@ -131,7 +132,7 @@ func (s *Server) adopt(ctx context.Context, view View) {
 				e.Why = "the URL can't be read: " + err.Error()
 			case self.Is(ctx, u):
 				e.Why = "it is this proxy's own address"
-				s.sayOwn(m.Name, raw)
+				s.sayOwn(own, m.Name, raw)
 			default:
 				e.Used = true
 				dm.ClientURLs = append(dm.ClientURLs, raw)
@@ -145,21 +146,24 @@ func (s *Server) adopt(ctx context.Context, view View) {
 			members = append(members, dm)
 		}
 	}
+	s.saidOwn = own
 	s.director.Update(members)
 	s.view.Store(next)
 }
 
 // sayOwn logs that a member advertises an address of ours: a mistake that goes
-// on, or the member that is about to take our place.
-func (s *Server) sayOwn(member, raw string) {
-	if !s.underWay() {
-		s.Logger.Warn("member advertises this proxy, endpoint dropped",
-			"member", member, "url", raw, "hint", policy.LoopHint)
-		return
-	}
-	if !s.saidOwn {
-		s.saidOwn = true
+// on, or the member that is about to take our place. It is said once, and again
+// only after a list without it; own is what this list makes us say.
+func (s *Server) sayOwn(own map[string]bool, member, raw string) {
+	underWay := s.underWay()
+	key := fmt.Sprint(underWay, " ", member, " ", raw)
+	own[key] = true
+	switch {
+	case s.saidOwn[key]:
+	case underWay:
 		s.Logger.Info("new member advertises this port, which will be handed over to it", "member", member, "url", raw)
+	default:
+		s.Logger.Warn("member advertises this proxy, endpoint dropped", "member", member, "url", raw, "hint", policy.LoopHint)
 	}
 }
 
@@ -198,6 +202,15 @@ func (s *Server) refuse() error {
 		return fmt.Errorf("etcdops: no member of the cluster is known yet: %w", err)
 	}
 	return errors.New("etcdops: the cluster lists no client URL that can be used; see etcdops proxy members")
+}
+
+// servedCluster is the ID of the cluster whose members get requests now, or 0.
+func (s *Server) servedCluster() uint64 {
+	st := s.view.Load()
+	if st == nil || !st.have || s.refuse() != nil {
+		return 0
+	}
+	return st.view.ClusterID
 }
 
 // localEndpoints answers GET /v2/config/local/proxy as etcd's proxy did.

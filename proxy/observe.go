@@ -44,9 +44,9 @@ func (s *Server) listenMetrics(ctx context.Context) ([]net.Listener, error) {
 			return nil, &ListenError{u.String(), "--listen-metrics-urls", err}
 		}
 		if u.Scheme == "https" {
-			conf := s.ListenTLS.Clone()
-			conf.NextProtos = []string{"h2", "http/1.1"}
-			l = tls.NewListener(l, conf)
+			l = tls.NewListener(l, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return s.listenTLS.Load(), nil
+			}})
 		}
 		bound = append(bound, l)
 	}

@@ -262,7 +262,7 @@ func (s *Server) canHandOver(ctx context.Context, r HandOverRequest) error {
 		if side == "" {
 			return fmt.Errorf("hand %s over: the path that etcd listens on is not named", raw)
 		}
-		if err := unixAnswers(ctx, side, l.tls != nil); err != nil {
+		if err := unixAnswers(ctx, side, l.secure); err != nil {
 			return fmt.Errorf("hand %s over: %s does not serve: %w", raw, side, err)
 		}
 	}

@@ -6,17 +6,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,6 +121,9 @@ type Server struct {
 	// Logger must be set.
 	Logger *slog.Logger
 
+	listenTLS atomic.Pointer[tls.Config] // see SetTLS
+	memberTLS atomic.Pointer[tls.Config]
+	peerTLS   atomic.Pointer[tls.Config]
 	director  *director.Director
 	h1        *h1.Relay
 	h1stats   h1.Stats
@@ -143,7 +141,7 @@ type Server struct {
 	// clientBytes counts what goes over the clients' connections.
 	clientBytes socket.Bytes
 	promotion   promotion
-	saidOwn     bool // that the new member advertises our port; follow's own
+	saidOwn     map[string]bool // which members advertise addresses of ours; follow's own
 	refreshes   chan refreshCall
 
 	refreshed, refreshFailed atomic.Int64 // looks at the member list
@@ -157,6 +155,9 @@ type Server struct {
 // *ListenError, *LockedError, *MemberDataError, or name the file.
 func (s *Server) Run(ctx, kill context.Context) error {
 	s.started = time.Now()
+	if s.listenTLS.Load() == nil && s.memberTLS.Load() == nil {
+		s.SetTLS(s.ListenTLS, s.MemberTLS, s.PeerTLS)
+	}
 	s.instance = policy.NewInstance()
 	s.HeaderTimeout = cmp.Or(s.HeaderTimeout, DefaultHeaderTimeout)
 	s.IdleTimeout = cmp.Or(s.IdleTimeout, DefaultIdleTimeout)
@@ -274,48 +275,11 @@ func (s *Server) untilEnd(ctx, kill context.Context) {
 	}
 }
 
-// checkDataDir refuses a directory that belongs to a member.
-func (s *Server) checkDataDir() error {
-	if s.BesideMember {
-		return nil
-	}
-	wal := s.WALDir
-	if wal == "" {
-		wal = filepath.Join(s.DataDir, "member", "wal")
-	}
-	entries, err := os.ReadDir(wal)
-	switch {
-	case err == nil && slices.ContainsFunc(entries, isLog):
-		return &MemberDataError{wal}
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("look into the data directory: %w", err)
-	}
-	info, err := os.Stat(s.DataDir)
-	switch {
-	case err == nil && !info.IsDir():
-		return fmt.Errorf("data directory %s is not a directory", s.DataDir)
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("look into the data directory: %w", err)
-	}
-	return nil
-}
-
-// isLog tells a file of a member's log (Exist, server/storage/wal/util.go).
-func isLog(entry os.DirEntry) bool { return strings.HasSuffix(entry.Name(), ".wal") }
-
-// MemberDataError says that the data directory holds a member's log.
-type MemberDataError struct{ WAL string }
-
-// Error implements error.
-func (e *MemberDataError) Error() string {
-	return fmt.Sprintf("%s holds the log of an etcd member", e.WAL)
-}
-
 // build wires the parts of the data path.
 func (s *Server) build() {
 	s.director = &director.Director{
-		TLS: s.MemberTLS, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
-		Via: s.instance.Via("2"), Logger: s.Logger,
+		TLS: s.memberTLS.Load, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
+		Via: s.instance.Via("2"), LedBack: s.instance.Refused, Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{
 		Director: s.director, Instance: s.instance, Readonly: s.Readonly, CORS: s.CORS, Refuse: s.refuse,
@@ -325,7 +289,7 @@ func (s *Server) build() {
 		Stats: &s.h1stats, Answers: &s.answers, Refusals: &s.refusals, Retries: &s.retries, Logger: s.Logger,
 	}
 	s.h2 = &h2.Relay{
-		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse,
+		Director: s.director, Instance: s.instance, Readonly: s.Readonly, Refuse: s.refuse, ClusterID: s.servedCluster,
 		HTTP1:       func(ctx context.Context, c net.Conn) { s.h1.Serve(ctx, c, nil) },
 		DialTimeout: s.DialTimeout, WriteTimeout: s.WriteTimeout, ReadTimeout: s.ReadTimeout,
 		MaxStreams: s.MaxStreams, HeaderLimit: s.HeaderLimit,

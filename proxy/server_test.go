@@ -141,8 +141,10 @@ func httpMember(t *testing.T, answer string) string {
 func TestEndpoints(t *testing.T) {
 	member := httpMember(t, "ok")
 	var own atomic.Value
+	var log safeLog
 	own.Store("")
 	p := startServer(t, func(s *Server) {
+		s.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		_, port, _ := net.SplitHostPort(s.ListenURLs[0].Host)
 		own.Store("http://localhost:" + port)
 		s.Members = func(context.Context) (View, error) {
@@ -160,6 +162,23 @@ func TestEndpoints(t *testing.T) {
 		if e.Used != (want[e.MemberName] == "") || e.Why != want[e.MemberName] {
 			t.Errorf("%s: used %v, why %q", e.MemberName, e.Used, e.Why)
 		}
+	}
+	// It is said once for as long as it is so, and again when it comes back.
+	refreshed := func() {
+		at := p.Status().ListAt
+		waitUntil(t, "some more lists have come", func() bool { return p.Status().ListAt.Sub(*at) > 100*time.Millisecond })
+	}
+	refreshed()
+	warning := `level=WARN msg="member advertises this proxy, endpoint dropped" member=loop url=` + own.Load().(string)
+	if n := log.count(warning); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+	mistake := own.Swap("http://127.0.0.1:1")
+	refreshed()
+	own.Store(mistake)
+	refreshed()
+	if n := log.count(warning); n != 2 {
+		t.Errorf("%d warnings when it came back", n)
 	}
 	status, body := get(t, "http://"+p.addr+"/v2/config/local/proxy")
 	var local struct{ Endpoints []string }

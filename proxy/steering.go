@@ -290,7 +290,7 @@ func (p *probes) theirs(ctx context.Context, l *listener) error {
 		return err
 	}
 	defer c.end()
-	err = answers(ctx, c, l.tls != nil)
+	err = answers(ctx, c, l.secure)
 	if err == nil {
 		return nil
 	}

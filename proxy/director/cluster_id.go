@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,6 +96,10 @@ func (e *Endpoint) question(since time.Time) *verification {
 // ask asks for the cluster's ID and keeps what the answer says of the endpoint.
 func (e *Endpoint) ask(ctx context.Context) error {
 	seen, err := e.clusterID(ctx)
+	if errors.Is(err, ErrLoop) {
+		e.LeadsBack()
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("which cluster it serves is not known: %w", err)
 	}
@@ -113,22 +118,71 @@ func (e *Endpoint) ask(ctx context.Context) error {
 	return foreign
 }
 
+// verifyLead is how long one way of asking is alone before the other is tried too.
+const verifyLead = 250 * time.Millisecond
+
 // clusterID asks who serves the client URL: by a watch of an empty range, which
 // makes no watcher, is answered with the cluster's ID without a quorum and
 // without rights (server/etcdserver/api/v3rpc/watch.go, 3.4 to 3.7), and by the
-// JSON gateway where no gRPC is spoken (--listen-client-http-urls).
+// JSON gateway where no gRPC is spoken (--listen-client-http-urls). The way that
+// led to an answer is the first one the next time.
 func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
-	id, err := e.clusterIDByGRPC(ctx)
-	var de *DialError
-	if err == nil || ctx.Err() != nil || errors.As(err, &de) && !errors.Is(err, ErrNoHTTP2) {
-		return id, err
+	ctx, cancel := context.WithCancel(ctx)
+	type answer struct {
+		id   uint64
+		err  error
+		json bool
 	}
-	id, jsonErr := e.clusterIDByJSON(ctx)
-	if jsonErr != nil {
-		return 0, err
+	answers := make(chan answer, 2)
+	ask := func(json bool) {
+		var a answer
+		if a.json = json; json {
+			a.id, a.err = e.clusterIDByJSON(ctx)
+		} else {
+			a.id, a.err = e.clusterIDByGRPC(ctx)
+		}
+		answers <- a
 	}
-	return id, nil
+	first, asked, busy := e.byJSON.Load(), 1, 1
+	go ask(first)
+	defer func() {
+		cancel()
+		for ; busy > 0; busy-- {
+			<-answers
+		}
+	}()
+	lead := time.NewTimer(verifyLead)
+	defer lead.Stop()
+	var failed error
+	for busy > 0 || asked < 2 {
+		select {
+		case a := <-answers:
+			busy--
+			var de *DialError
+			switch {
+			case a.err == nil:
+				e.byJSON.Store(a.json)
+				return a.id, nil
+			case errors.Is(a.err, ErrLoop), errors.As(a.err, &de) && !errors.Is(a.err, ErrNoHTTP2):
+				return 0, a.err // we ourselves are there, or nobody
+			case failed == nil:
+				failed = a.err
+			}
+			lead.Reset(0)
+		case <-lead.C:
+			if asked == 1 {
+				asked, busy = 2, busy+1
+				go ask(!first)
+			}
+		}
+	}
+	return 0, failed
 }
+
+// ClusterIDField asks whoever proxies for the ID, and bears it in the answer, 16
+// hex digits: another proxy tells its own at once. It makes sure of its members
+// itself; two that lead to each other would else wait for each other's question.
+const ClusterIDField = "etcdops-cluster-id"
 
 var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
 	CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")},
@@ -157,6 +211,7 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 	if e.d.Via != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "via", e.d.Via)
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, ClusterIDField, "?")
 	w, err := etcdserverpb.NewWatchClient(cc).Watch(ctx)
 	if err != nil {
 		return 0, err
@@ -165,10 +220,19 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	res, err := w.Recv()
-	if err != nil {
-		return 0, err
+	if err == nil {
+		return known(res.GetHeader().GetClusterId())
 	}
-	return known(res.GetHeader().GetClusterId())
+	told := w.Trailer()
+	if e.ledBack(told.Get("proxy-status")) {
+		return 0, ErrLoop
+	}
+	for _, id := range told.Get(ClusterIDField) {
+		if id, err := strconv.ParseUint(id, 16, 64); err == nil {
+			return known(id)
+		}
+	}
+	return 0, err
 }
 
 // emptyWatchJSON is emptyWatch for the JSON gateway.
@@ -182,15 +246,21 @@ func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
-	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\nContent-Length: %d\r\n\r\n%s"
-	if _, err := fmt.Fprintf(c, head, e.HostHeader(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
+	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%sContent-Length: %d\r\n\r\n%s"
+	if _, err := fmt.Fprintf(c, head, e.HostHeader(), e.d.viaField(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
 		return 0, err
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return 0, err
 	}
-	defer res.Body.Close()
+	defer func() {
+		_ = c.Close() // first: a watch's body does not end
+		_ = res.Body.Close()
+	}()
+	if e.ledBack(res.Header["Proxy-Status"]) {
+		return 0, ErrLoop
+	}
 	var answer struct {
 		Result struct {
 			Header struct {

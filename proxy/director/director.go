@@ -28,8 +28,9 @@ var ErrNoEndpoints = errors.New("no member left to try")
 
 // Director keeps the endpoints. Exported fields must be set before Run.
 type Director struct {
-	// TLS is how members are reached by https; nil means the system's roots.
-	TLS *tls.Config
+	// TLS tells how members are reached by https, for each new connection anew. If
+	// it is nil or tells nil, the system's roots are trusted.
+	TLS func() *tls.Config
 	// DialMember makes a connection to a member: network is tcp or unix, secure says
 	// that TLS will be spoken on it. If nil, it goes straight on.
 	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)
@@ -42,8 +43,11 @@ type Director struct {
 	// usable, OnLeft when an endpoint leaves the list. Both may be nil and must
 	// not block.
 	OnDown, OnLeft func(*Endpoint)
-	// Via marks our own calls, so that one that comes back to us is known.
-	Via string
+	// Via marks our own calls, so that one that comes back to us is refused, and
+	// LedBack knows that refusal by its Proxy-Status. Without them such calls find no
+	// loop.
+	Via     string
+	LedBack func(proxyStatus string) bool
 	// Logger must be set.
 	Logger *slog.Logger
 

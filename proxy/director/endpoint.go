@@ -55,6 +55,7 @@ type Endpoint struct {
 	down     atomic.Bool   // condemned by the probe
 	foreign  atomic.Uint64 // the cluster that answers there, if it is another one
 	verifier verifier
+	byJSON   atomic.Bool  // its cluster is asked for by the JSON gateway first
 	heard    atomic.Int64 // when it last said something, unix milliseconds
 	cut      bool         // OnDown was called; the probe's own
 	state    probeState
@@ -139,7 +140,10 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 	if !e.TLS {
 		return c, nil
 	}
-	conf := e.d.TLS.Clone()
+	var conf *tls.Config
+	if e.d.TLS != nil {
+		conf = e.d.TLS().Clone()
+	}
 	if conf == nil {
 		conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

@@ -65,7 +65,7 @@ func TestDial(t *testing.T) {
 		"no HTTP/2 there":  {url: secure.URL, proto: "h2", tls: trust, step: "TLS handshake"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDirector(t, func(d *Director) { d.TLS = c.tls })
+			d := newDirector(t, func(d *Director) { d.TLS = func() *tls.Config { return c.tls } })
 			d.Update(members(c.url))
 			conn, err := d.order[0].Dial(t.Context(), c.proto)
 			if err == nil {

@@ -24,13 +24,18 @@ const (
 
 // probeRequest asks for what every etcd answers without a quorum and without
 // rights. Any answer at all proves the process alive.
-const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: etcdops-probe\r\n\r\n"
+const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%s\r\n"
+
+// ProbeAgent is the User-Agent of calls of our own.
+const ProbeAgent = "etcdops-probe"
 
 // probeState is the reason and the beginning of an endpoint's present health.
 type probeState struct {
 	mu     sync.Mutex
 	reason string
 	since  time.Time
+	loop   bool // it leads back to us
+	told   bool // that it does, once
 }
 
 func (s *probeState) set(reason string) {
@@ -61,7 +66,7 @@ func (e *Endpoint) probe(ctx context.Context) {
 		}
 		began := time.Now()
 		err := p.ask(ctx, e, probeAnswer)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, ErrLoop) && ctx.Err() == nil {
 			p.close()
 			err = p.ask(ctx, e, probeSecond)
 		}
@@ -81,7 +86,11 @@ func (e *Endpoint) probe(ctx context.Context) {
 // member that has said anything since is alive, however busy. A condemned one
 // comes back with the first good probe after the failure wait.
 func (e *Endpoint) judge(err error, began time.Time) {
-	if errors.Is(err, errSilent) && e.heard.Load() > began.UnixMilli() {
+	switch {
+	case errors.Is(err, ErrLoop):
+		e.LeadsBack()
+		return
+	case errors.Is(err, errSilent) && e.heard.Load() > began.UnixMilli():
 		err = nil
 	}
 	down := e.down.Load()
@@ -92,9 +101,7 @@ func (e *Endpoint) judge(err error, began time.Time) {
 		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
 		e.d.recount()
 	case err == nil && down:
-		if _, since := e.state.get(); time.Since(since) >= e.d.FailureWait {
-			e.state.set("")
-			e.down.Store(false)
+		if e.release() {
 			e.cut = false
 			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
 			e.d.recount()
@@ -139,7 +146,7 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	if err := p.c.SetDeadline(limit); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader()); err != nil {
+	if _, err := fmt.Fprintf(p.c, probeRequest, e.HostHeader(), e.d.viaField()); err != nil {
 		return fmt.Errorf("write probe: %w", err)
 	}
 	if _, err := p.br.Peek(1); err != nil {
@@ -151,15 +158,20 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	}
 	// The process lives. What it said decides only whether the connection can
 	// be asked again: a listener for gRPC alone answers with HTTP/2 frames.
+	// But our own refusal says that we have asked ourselves.
 	res, err := http.ReadResponse(p.br, nil)
-	if err == nil {
-		_, err = io.CopyN(io.Discard, res.Body, 64<<10)
-		_ = res.Body.Close()
-		if errors.Is(err, io.EOF) && !res.Close {
-			return nil
-		}
+	if err != nil {
+		p.close()
+		return nil
 	}
-	p.close()
+	_, err = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+	if !errors.Is(err, io.EOF) || res.Close {
+		p.close()
+	}
+	if e.ledBack(res.Header["Proxy-Status"]) {
+		return ErrLoop
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ type faulty struct {
 	l      net.Listener
 	silent atomic.Bool // takes questions and does not answer
 	says   atomic.Value
+	via    atomic.Value // of the last question
 	conns  atomic.Int64
 }
 
@@ -44,9 +45,11 @@ func (f *faulty) serve(c net.Conn) {
 	defer c.Close()
 	br := bufio.NewReader(c)
 	for {
-		if _, err := http.ReadRequest(br); err != nil {
+		req, err := http.ReadRequest(br)
+		if err != nil {
 			return
 		}
+		f.via.Store(req.Header.Get("Via"))
 		if f.silent.Load() {
 			_, _ = io.Copy(io.Discard, c)
 			return

@@ -106,8 +106,13 @@ func (x *exchange) statusLine(status string) string {
 
 // say answers by ourselves, in the form of etcd's proxy.
 func (x *exchange) say(status int, text string) after {
+	return x.sayWith(http.Header{}, status, text)
+}
+
+func (x *exchange) sayWith(h http.Header, status int, text string) after {
 	body, _ := json.Marshal(map[string]string{"message": text}) // strings always do
-	return x.reply(status, http.Header{"Content-Type": {"application/json"}}, body)
+	h["Content-Type"] = []string{"application/json"}
+	return x.reply(status, h, body)
 }
 
 // reply sends an answer of ours and then gets over a short body that nobody

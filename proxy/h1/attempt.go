@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
+
+	"etcdops/proxy/director"
 )
 
 // watchAfter is how long a member may be silent before the client is watched for
@@ -36,7 +39,7 @@ func (a *attempt) run() (after, error) {
 	a.out = borrowWriter(a.m)
 	a.in.open(a)
 	next, clean, err := a.both()
-	clean = a.stopBody() && clean && err == nil && a.in.buffered() == 0 && a.out.Buffered() == 0
+	clean = a.stopBody() && clean && (err == nil || errors.Is(err, director.ErrLoop)) && a.in.buffered() == 0 && a.out.Buffered() == 0
 	if a.unwatch != nil {
 		a.unwatch()
 	}
@@ -67,6 +70,10 @@ func (a *attempt) both() (next after, clean bool, err error) {
 			return 0, false, errors.New("switched protocols unasked")
 		}
 		return cutOff, false, a.relayTunnel(res)
+	}
+	if a.x.r.Instance.Refused(strings.Join(res.Header["Proxy-Status"], ",")) {
+		_, err := io.CopyN(io.Discard, res.Body, keptLimit) // so that the connection can be used again
+		return 0, sendErr == nil && errors.Is(err, io.EOF) && !res.Close, director.ErrLoop
 	}
 	next, err = a.relay(res)
 	return next, sendErr == nil && !res.Close, err
@@ -163,7 +170,7 @@ func (a *attempt) bodySent() bool {
 // cause finds what really broke the attempt behind what was noticed first. The
 // body's goroutine has ended.
 func (a *attempt) cause(err error) error {
-	if err == nil || errors.Is(err, errClientLeft) {
+	if err == nil || errors.Is(err, errClientLeft) || errors.Is(err, director.ErrLoop) {
 		return err
 	}
 	if why := a.m.severed(); why != nil && !errors.Is(why, errClosed) {

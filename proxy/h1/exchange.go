@@ -71,7 +71,7 @@ func apiOf(path string) (stats.API, policy.Call) {
 func (x *exchange) run(ctx context.Context) after {
 	r, method := x.r, x.req.Method
 	if r.Instance.Seen(strings.Join(x.req.Header["Via"], ",")) {
-		return x.refuse(stats.Loop, http.StatusLoopDetected, "this request has been here before: "+policy.LoopHint)
+		return x.refuseLoop("this request has been here before")
 	}
 	if r.Readonly {
 		override, upgrade := strings.Join(x.req.Header["X-Http-Method-Override"], ","), strings.Join(x.req.Header["Upgrade"], ",")
@@ -152,8 +152,12 @@ func (x *exchange) waits() bool {
 }
 
 func (x *exchange) refuse(reason stats.Reason, status int, text string) after {
-	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.req.Method+" "+x.path), x.cl.c.RemoteAddr().String())
+	x.noteRefusal(reason)
 	return x.say(status, text)
+}
+
+func (x *exchange) noteRefusal(reason stats.Reason) {
+	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.req.Method+" "+x.path), x.cl.c.RemoteAddr().String())
 }
 
 // whyNot is the reason of an error of Relay.Refuse.
@@ -163,6 +167,16 @@ func whyNot(err error) stats.Reason {
 		return stats.WrongCluster
 	}
 	return stats.NoCluster
+}
+
+// refuseLoop refuses a request that came back to us, in a way that we know again.
+// A probe of our own is no client's refusal: it comes back for as long as somebody
+// leads it here.
+func (x *exchange) refuseLoop(text string) after {
+	if x.req.UserAgent() != director.ProbeAgent {
+		x.noteRefusal(stats.Loop)
+	}
+	return x.sayWith(http.Header{"Proxy-Status": {x.r.Instance.Refusal()}}, http.StatusLoopDetected, text+": "+policy.LoopHint)
 }
 
 // forward sends the request to members until one has answered it. What happens
@@ -178,11 +192,15 @@ func whyNot(err error) stats.Reason {
 //	anything   | before an answer        | read with a body streamed   | 502, not sent again
 //	anything   | before an answer        | anything else               | 502, outcome unknown
 //	anything   | after a 1xx was relayed | any                         | 502, as above, not sent again
+//	anything   | our refusal came back,  | any, body kept or none      | the next member; none left:
+//	           | so that it is a loop    |                             | 508
+//	anything   | it is a loop            | any, body streamed          | 508
 //	anything   | within the answer       | any                         | the client's answer is cut
 //	anything   | the client left         | any                         | the member connection is cut
 //
 // A read is what policy.HTTPRead knows as one. A failure that is the client's
-// says nothing about the member; any other makes the director's probe look.
+// says nothing about the member; any other makes the director's probe look. A
+// loop condemns the endpoint at once: what came back was processed by nobody.
 func (x *exchange) forward(ctx context.Context) after {
 	x.prepareHeader()
 	if err := x.keepBody(); err != nil {
@@ -211,7 +229,7 @@ func (x *exchange) forward(ctx context.Context) after {
 			return cutOff
 		}
 		if err != nil {
-			tried, last, why = append(tried, e), blame(e, err), stats.NotConnected
+			tried, last, why = append(tried, e), blame(last, e, err), stats.NotConnected
 			continue
 		}
 		if x.r.downs.Load() != downs && !e.Usable() {
@@ -226,15 +244,19 @@ func (x *exchange) forward(ctx context.Context) after {
 		if next, final := x.failed(a, err); final {
 			return next
 		}
-		tried, last, why = append(tried, e), blame(e, err), stats.Unprocessed
-		if a.m.sent {
+		tried, last, why = append(tried, e), blame(last, e, err), stats.Unprocessed
+		if !errors.Is(err, director.ErrLoop) && a.m.sent { // after a loop the connection may be another's already
 			why = stats.Unanswered
 		}
 	}
 }
 
-// blame names the member and what failed there.
-func blame(e *director.Endpoint, err error) error {
+// blame names the member and what failed there. A loop is the last cause only
+// where there is no other.
+func blame(last error, e *director.Endpoint, err error) error {
+	if last != nil && errors.Is(err, director.ErrLoop) {
+		return last
+	}
 	var de *director.DialError
 	if errors.As(err, &de) {
 		return fmt.Errorf("%s: %s: %w", e, de.Step, de.Err)
@@ -260,6 +282,13 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 		a.count(0)
 		x.r.Stats.Left.Add(1)
 		return cutOff, true
+	}
+	if errors.Is(err, director.ErrLoop) {
+		a.m.ep.LeadsBack()
+		if x.streamed || x.answered {
+			return x.refuseLoop(a.m.ep.String() + ": " + err.Error()), true
+		}
+		return 0, false
 	}
 	a.m.ep.Suspect()
 	read := policy.HTTPRead(x.req.Method, x.path) && !x.upgrade
@@ -287,6 +316,9 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 // nobodyLeft answers where the request changed nothing: it reached no member,
 // or it is a read.
 func (x *exchange) nobodyLeft(last error) after {
+	if errors.Is(last, director.ErrLoop) {
+		return x.refuseLoop(last.Error())
+	}
 	x.r.Stats.Failed.Add(1)
 	if last == nil {
 		return x.say(http.StatusServiceUnavailable, "no member of the cluster is known")

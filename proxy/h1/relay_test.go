@@ -284,20 +284,3 @@ func TestAnswersOfOurOwn(t *testing.T) {
 		})
 	}
 }
-
-func TestLoopIsRefused(t *testing.T) {
-	p := newPeer(t, answer(ok("x")))
-	g := newRig(t, nil, p.url)
-	c := g.dial(t)
-	c.expect("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 other\r\nVia: 1.1 x, 1.1 "+string(g.relay.Instance)+"\r\n\r\n", 508, "--advertise-client-urls")
-	c.expect("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 other\r\n\r\n", 200, "x")
-	if p.hits.Load() != 1 || g.relay.Refusals.Total() != 1 {
-		t.Errorf("%d hits, %d refused", p.hits.Load(), g.relay.Refusals.Total())
-	}
-}
-
-func TestSelfLoopEnds(t *testing.T) {
-	g := newRig(t, nil)
-	g.relay.Director.Update([]director.Member{{ID: 1, Name: "self", ClientURLs: []string{"http://" + g.addr}}})
-	g.dial(t).expect("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 508, "advertise")
-}

@@ -76,7 +76,7 @@ func TestTLSOnBothSides(t *testing.T) {
 		_ = l.Close()
 		members.Wait()
 	})
-	g := newRig(t, func(r *Relay) { r.Director.TLS = client }, "https://"+l.Addr().String())
+	g := newRig(t, func(r *Relay) { r.Director.TLS = func() *tls.Config { return client } }, "https://"+l.Addr().String())
 	near, far := tcpPair(t)
 	watcher, err := socket.NewWatcher()
 	if err != nil {

@@ -181,7 +181,13 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 func (cc *clientConn) route(s *stream, h *requestHead, quiet bool) {
 	for _, via := range h.via {
 		if cc.r.Instance.Seen(via) {
-			cc.refuse(s, stats.Loop, grpcFailedPrecondition, "etcdops: the request came back to this proxy: "+policy.LoopHint)
+			cc.refuseLoop(s, h)
+			return
+		}
+	}
+	if h.asksCluster && cc.r.ClusterID != nil {
+		if id := cc.r.ClusterID(); id != 0 {
+			cc.tellCluster(s, id)
 			return
 		}
 	}
@@ -227,15 +233,20 @@ func (cc *clientConn) dispatch(s *stream, quiet bool) {
 }
 
 func (cc *clientConn) refuse(s *stream, reason stats.Reason, status int, message string) {
+	cc.take(s)
+	s.count(status)
+	cc.r.Refusals.Refuse(reason, s.what(), cc.nc.RemoteAddr().String())
+	s.fail(status, message, &cc.rd.b)
+}
+
+// take ends the request's way: we answer it ourselves.
+func (cc *clientConn) take(s *stream) {
 	s.mu.Lock()
 	s.cancelled = true
 	held := s.held()
 	s.forgetRequest()
 	s.mu.Unlock()
 	s.creditClient(held, &cc.rd.b)
-	s.count(status)
-	cc.r.Refusals.Refuse(reason, s.what(), cc.nc.RemoteAddr().String())
-	s.fail(status, message, &cc.rd.b)
 }
 
 // find looks for a member for a request that has none, in a goroutine of its
@@ -281,7 +292,7 @@ func (cc *clientConn) search(s *stream, b *batch) {
 			// has more, until it says no.
 		}
 		s.mu.Lock()
-		s.tried, s.lastErr = append(s.tried, ep), err
+		s.blame(ep, err)
 		gone := s.cancelled
 		s.mu.Unlock()
 		if gone {

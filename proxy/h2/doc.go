@@ -21,6 +21,10 @@
 //	is lost, nothing was sent        | not kept       | UNAVAILABLE with that same text
 //	answers REFUSED_STREAM, or its   | any, kept      | next member
 //	final GOAWAY is below the stream | not kept       | UNAVAILABLE with that same text
+//	sends our own refusal, so that   | any, kept      | next member; none left:
+//	it is a loop                     |                | FAILED_PRECONDITION
+//	                                 | not kept       | UNAVAILABLE with that same text, or
+//	                                 |                | FAILED_PRECONDITION if none is left
 //	is lost, sent, no answer         | read, kept     | next member
 //	is lost, sent, no answer         | everything else| trailers-only UNAVAILABLE, outcome unknown
 //	is lost, answer had begun        | any            | trailers with UNAVAILABLE

@@ -1,10 +1,13 @@
 package h2
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
+
+	"etcdops/proxy/director"
 )
 
 // DefaultHeaderLimit is the largest header list that we take, as RFC 9113 section
@@ -16,6 +19,7 @@ type requestHead struct {
 	method, scheme, path, authority string
 	contentType                     string
 	via                             []string
+	asksCluster                     bool  // another proxy asks for the cluster's ID
 	length                          int64 // content-length; -1 where it is not given
 }
 
@@ -60,6 +64,8 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 			h.length = int64(n)
 		case "via":
 			h.via = append(h.via, f.Value)
+		case director.ClusterIDField:
+			h.asksCluster = true
 		case "host":
 			if h.authority == "" {
 				h.authority = f.Value
@@ -146,4 +152,18 @@ func valueOf(fields []hpack.HeaderField, name string) string {
 		}
 	}
 	return ""
+}
+
+// percentEncode writes a status message as gRPC wants it (grpc.io,
+// PROTOCOL-HTTP2.md, "Percent-Encoded").
+func percentEncode(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

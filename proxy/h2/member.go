@@ -186,6 +186,10 @@ func (m *memberConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLa
 		return streamError{id, codeEnhanceYourCalm}
 	}
 	s := sd.s
+	if end && m.refusedByUs(fields) {
+		m.cameBack(sd)
+		return nil
+	}
 	if !s.answer(sd) {
 		return nil
 	}

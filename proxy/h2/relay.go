@@ -32,6 +32,9 @@ type Relay struct {
 	Readonly bool
 	// Refuse, if not nil, says why no request can be served now.
 	Refuse func() error
+	// ClusterID is what another proxy is told that asks which cluster we follow; 0
+	// where we serve none. If nil, members are asked.
+	ClusterID func() uint64
 	// HTTP1 serves a request that is not gRPC as one HTTP/1.1 connection: a
 	// member takes such requests by HTTP/2 under TLS only.
 	HTTP1 func(ctx context.Context, c net.Conn)

@@ -243,8 +243,7 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 		return
 	}
 	ep := from.c.member.ep
-	s.tried = append(s.tried, ep)
-	s.lastErr = cause
+	s.blame(ep, cause)
 	if !s.answered && s.keeping && (!sent || s.read) {
 		s.member = nil // what the client adds now waits with the rest
 		s.sentUp -= owed
@@ -258,7 +257,7 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 		return
 	}
 	s.cancelled = true
-	answered := s.answered
+	answered, looped := s.answered, errors.Is(s.lastErr, director.ErrLoop)
 	s.forgetRequest()
 	s.mu.Unlock()
 	s.creditClient(owed, b)
@@ -269,8 +268,13 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 			message = fmt.Sprintf("etcdops: lost member %s during %s: %v", ep, s.path, cause)
 		}
 	}
-	s.client.c.r.Stats.Failed.Add(1)
+	r := s.client.c.r
+	r.Stats.Failed.Add(1)
 	ep.Answers.GRPC(s.call, "")
+	if looped && !r.Director.AnyUsable() {
+		s.fail(grpcFailedPrecondition, loopText, b)
+		return
+	}
 	s.fail(grpcUnavailable, message, b)
 }
 
@@ -289,8 +293,11 @@ func (s *stream) unplaced(cause error, b *batch) {
 	}
 	s.cancelled = true
 	held := s.held()
-	message := safeToRetry
-	if len(s.tried) > 0 && s.lastErr != nil && s.read {
+	status, message := grpcUnavailable, safeToRetry
+	switch {
+	case errors.Is(s.lastErr, director.ErrLoop):
+		status, message = grpcFailedPrecondition, loopText
+	case len(s.tried) > 0 && s.lastErr != nil && s.read:
 		message = fmt.Sprintf("etcdops: no member answered %s: %v", s.path, s.lastErr)
 	}
 	s.forgetRequest()
@@ -301,8 +308,8 @@ func (s *stream) unplaced(cause error, b *batch) {
 	if !errors.Is(cause, context.Canceled) {
 		r.Logger.Debug("request not placed", "path", s.path, "error", cause)
 	}
-	s.count(grpcUnavailable)
-	s.fail(grpcUnavailable, message, b)
+	s.count(status)
+	s.fail(status, message, b)
 }
 
 // count counts an answer of our own.
@@ -339,6 +346,9 @@ func (s *stream) fail(status int, message string, b *batch) {
 		{Name: "grpc-status", Value: strconv.Itoa(status)},
 		{Name: "grpc-message", Value: percentEncode(message)},
 	}
+	if message == loopText {
+		fields = append(fields, hpack.HeaderField{Name: "proxy-status", Value: c.r.Instance.Refusal()})
+	}
 	if !sd.began {
 		fields = append([]hpack.HeaderField{
 			{Name: ":status", Value: "200"},
@@ -372,20 +382,6 @@ func (sd *side) failPlain(status int, message string) {
 	if !sd.over {
 		sd.resetBehind(codeNo)
 	}
-}
-
-// percentEncode writes a status message as gRPC wants it (grpc.io,
-// PROTOCOL-HTTP2.md, "Percent-Encoded").
-func percentEncode(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c > 0x7e || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 // newStream makes the stream of a checked request head.

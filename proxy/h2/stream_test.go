@@ -144,21 +144,6 @@ func TestStalledReaderHarmsNobody(t *testing.T) {
 	}
 }
 
-// A request that comes back to us is refused at its first return.
-func TestLoopIsRefused(t *testing.T) {
-	r := startRig(t)
-	self := "http://" + r.addr
-	r.director.Update(members(&fakeMember{url: self}))
-	c := dialRig(t, r.addr)
-	o := c.wait(c.open(pathPut, false))
-	if o.fields["grpc-status"] != "9" || !strings.Contains(o.fields["grpc-message"], "came back") {
-		t.Fatalf("got %+v", o)
-	}
-	if n := r.relay.Stats.Requests.Load(); n != 2 {
-		t.Fatalf("the loop went round %d times", n)
-	}
-}
-
 func TestReadonlyRefuses(t *testing.T) {
 	m := startMember(t, behave(nil))
 	r := startRig(t, m.url)

@@ -5,6 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -22,22 +26,20 @@ type Self struct {
 }
 
 // Is says whether u is one of ours: the same port, and an address that the
-// listener there accepts. An unspecified address in u means this host.
+// listener there accepts. An unspecified address in u means this host. The zone
+// of an IPv6 address does not count: one of ours is ours on every interface.
 func (s *Self) Is(ctx context.Context, u *url.URL) bool {
 	if u.Scheme == "unix" || u.Scheme == "unixs" {
-		for _, l := range s.Listeners {
-			if a, ok := l.(*net.UnixAddr); ok && a.Name == u.Host+u.Path {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(s.Listeners, func(l net.Addr) bool {
+			a, ok := l.(*net.UnixAddr)
+			return ok && samePath(a.Name, u.Host+u.Path)
+		})
 	}
-	var here []netip.AddrPort
+	port := portOf(u)
+	var here []netip.Addr
 	for _, l := range s.Listeners {
-		if a, ok := l.(*net.TCPAddr); ok {
-			if ap := a.AddrPort(); u.Port() == portText(ap) {
-				here = append(here, ap)
-			}
+		if a, ok := l.(*net.TCPAddr); ok && a.Port == port {
+			here = append(here, plainIP(a.AddrPort().Addr()))
 		}
 	}
 	if len(here) == 0 {
@@ -45,8 +47,7 @@ func (s *Self) Is(ctx context.Context, u *url.URL) bool {
 	}
 	own := s.own()
 	for _, ip := range s.lookup(ctx, u.Hostname()) {
-		for _, l := range here {
-			bound := l.Addr().Unmap()
+		for _, bound := range here {
 			switch {
 			case bound == ip:
 				return true
@@ -62,7 +63,7 @@ func (s *Self) Is(ctx context.Context, u *url.URL) bool {
 
 func (s *Self) lookup(ctx context.Context, host string) []netip.Addr {
 	if ip, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{ip.Unmap()}
+		return []netip.Addr{plainIP(ip)}
 	}
 	find := s.LookupNetIP
 	if find == nil {
@@ -75,7 +76,7 @@ func (s *Self) lookup(ctx context.Context, host string) []netip.Addr {
 		return nil
 	}
 	for i := range ips {
-		ips[i] = ips[i].Unmap()
+		ips[i] = plainIP(ips[i])
 	}
 	return ips
 }
@@ -92,16 +93,39 @@ func (s *Self) own() map[netip.Addr]bool {
 	own := map[netip.Addr]bool{}
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			own[p.Addr().Unmap()] = true
+			own[plainIP(p.Addr())] = true
 		}
 	}
 	return own
 }
 
-func portText(ap netip.AddrPort) string {
-	_, port, err := net.SplitHostPort(ap.String())
-	if err != nil {
-		return ""
+// plainIP makes one address of the ways to write it.
+func plainIP(ip netip.Addr) netip.Addr { return ip.Unmap().WithZone("") }
+
+// portOf is the port that u leads to, or -1.
+func portOf(u *url.URL) int {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+		return int(port)
 	}
-	return port
+	switch {
+	case u.Port() != "":
+	case u.Scheme == "http":
+		return 80
+	case u.Scheme == "https":
+		return 443
+	}
+	return -1
+}
+
+// samePath says whether two paths of sockets are one, also where one of them is
+// relative, or leads over a symbolic link.
+func samePath(a, b string) bool {
+	absA, errA := filepath.Abs(a)
+	absB, errB := filepath.Abs(b)
+	if errA == nil && errB == nil && absA == absB {
+		return true
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
