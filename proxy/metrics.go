@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"etcdops/proxy/director"
 )
 
 // metric is one of the proxy's families.
@@ -28,6 +30,7 @@ var (
 	metricMemberUp    = metric("endpoint_up", "Whether a client URL that requests may go to is healthy: 1 or 0.", "member", "url")
 	metricMembers     = metric("members", "Members on the list.")
 	metricEndpoints   = metric("endpoints", "Client URLs that requests may go to.")
+	metricUnused      = metric("unused_endpoints", "Client URLs on the list that requests may not go to, by reason.", "reason")
 	metricListAge     = metric("member_list_age_seconds", "Age of the member list.")
 	metricRefreshes   = metric("refreshes_total", "Looks at the member list, by result.", "result")
 	metricCluster     = metric("cluster_info", "The cluster that is followed; always 1.", "cluster_id")
@@ -39,7 +42,7 @@ var (
 var metrics = []*prometheus.Desc{
 	metricBuild, metricReady, metricRequests, metricFailed, metricRetries, metricRefusals, metricOpen,
 	metricConnections, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
-	metricEndpoints, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
+	metricEndpoints, metricUnused, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
 }
 
 // collector gives Prometheus the figures of a server.
@@ -105,24 +108,47 @@ func sample(d *prometheus.Desc, kind prometheus.ValueType, n float64, labels []s
 // cluster gives what the proxy knows of its cluster.
 func (c collector) cluster(status Status, gauge func(d *prometheus.Desc, n float64, labels ...string)) {
 	members, seen := map[string]bool{}, map[[2]string]bool{}
-	used := 0
+	used, unused := 0, map[string]int{}
 	for _, e := range status.Endpoints {
 		members[e.MemberID] = true
 		at := [2]string{cmp.Or(e.MemberName, e.MemberID), e.URL}
-		if !e.Used || seen[at] {
+		if e.URL == "" || seen[at] {
 			continue
 		}
 		seen[at] = true
+		if !e.Used {
+			unused[unusedReason(e.Why)]++
+			continue
+		}
 		used++
 		gauge(metricMemberUp, oneIf(e.Healthy), at[0], at[1])
 	}
 	gauge(metricMembers, float64(len(members)))
 	gauge(metricEndpoints, float64(used))
+	for _, reason := range unusedReasons {
+		gauge(metricUnused, float64(unused[reason]), reason)
+	}
 	gauge(metricWrong, oneIf(status.WrongCluster != ""))
 	if status.ListAt != nil {
 		gauge(metricListAge, time.Since(*status.ListAt).Seconds())
 		gauge(metricCluster, 1, status.ClusterID)
 	}
+}
+
+// unusedReasons are why a client URL gets no requests.
+var unusedReasons = []string{"learner", "own_address", "loop", "unreadable"}
+
+// unusedReason is the one of an Endpoint.Why.
+func unusedReason(why string) string {
+	switch why {
+	case whyLearner:
+		return "learner"
+	case whyOwn:
+		return "own_address"
+	case director.ErrLoop.Error():
+		return "loop"
+	}
+	return "unreadable"
 }
 
 func oneIf(yes bool) float64 {

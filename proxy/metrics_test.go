@@ -68,8 +68,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 			slices.Sort(words)
 			documented = append(documented, first[0]+" "+strings.Join(words, " "))
 		case len(cells) == 4: // of the table of labels
+			label := strings.ReplaceAll(strings.TrimSpace(cells[1]), "`", "")
 			for _, found := range quotedWord.FindAllStringSubmatch(cells[2], -1) {
-				values[first[0]] = append(values[first[0]], found[1])
+				values[label] = append(values[label], found[1])
 			}
 		}
 	}
@@ -85,12 +86,12 @@ func TestMetricsAreDocumented(t *testing.T) {
 	var reasons, causes []string
 	new(stats.Refusals).Each(func(r stats.Reason, _ int64) { reasons = append(reasons, r.String()) })
 	new(stats.Retries).Each(func(c stats.Cause, _ int64) { causes = append(causes, c.String()) })
-	for label, want := range map[string][]string{"reason": reasons, "cause": causes} {
+	for label, want := range map[string][]string{"reason of refusals": reasons, "cause": causes, "reason of endpoints": unusedReasons} {
 		if !slices.Equal(values[label], want) {
 			t.Errorf("values of %s are %q, documented are %q", label, want, values[label])
 		}
 		for _, value := range want {
-			if !strings.Contains(string(page), "\n| `"+value+"` | ") {
+			if label != "reason of endpoints" && !strings.Contains(string(page), "\n| `"+value+"` | ") {
 				t.Errorf("%s %s has no row that says what it means", label, value)
 			}
 		}
@@ -168,6 +169,7 @@ func TestMetricsOfOddMembers(t *testing.T) {
 	text := scrape(t, p.Server)
 	for _, line := range []string{
 		`etcdops_proxy_members 6`, `etcdops_proxy_endpoints 4`,
+		`etcdops_proxy_unused_endpoints{reason="learner"} 1`, `etcdops_proxy_unused_endpoints{reason="loop"} 0`,
 		`etcdops_proxy_endpoint_up{member="twin",url="` + urls[0] + `"} 1`,
 		`etcdops_proxy_endpoint_up{member="twin",url="` + urls[1] + `"} 1`,
 		`etcdops_proxy_endpoint_up{member="0000000000000003",url="` + urls[2] + `"} 1`,
@@ -177,7 +179,7 @@ func TestMetricsOfOddMembers(t *testing.T) {
 			t.Errorf("no %s in\n%s", line, text)
 		}
 	}
-	if strings.Contains(text, "learner") || strings.Contains(text, "bad") {
+	if strings.Contains(text, `"learner",`) || strings.Contains(text, "bad") {
 		t.Errorf("there is more than there should be:\n%s", text)
 	}
 	if !strings.Contains(log.String(), "UTF-8") {
