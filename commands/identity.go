@@ -188,7 +188,7 @@ func loadListener(s *Settings, listen []url.URL, logger *slog.Logger) (*tls.Conf
 	if err != nil {
 		return nil, err
 	}
-	secure := slices.ContainsFunc(listen, func(u url.URL) bool { return u.Scheme == "https" || u.Scheme == "unixs" })
+	secure := slices.ContainsFunc(listen, func(u url.URL) bool { return isSecure(u.String()) })
 	if auth && s.String("trusted-ca-file") == "" {
 		return nil, s.Bad("client-cert-auth", "add --trusted-ca-file with the CA of the client certificates", "there is no CA to check client certificates with")
 	}
@@ -209,7 +209,11 @@ func loadListener(s *Settings, listen []url.URL, logger *slog.Logger) (*tls.Conf
 			return nil, err
 		}
 	case pair == nil:
-		return nil, s.Bad("listen-client-urls", "add --cert-file and --key-file, or --auto-tls", "https needs a certificate")
+		name := "listen-client-urls"
+		if !slices.ContainsFunc(s.List(name), isSecure) {
+			name = "listen-metrics-urls"
+		}
+		return nil, s.Bad(name, "add --cert-file and --key-file, or --auto-tls", "https needs a certificate")
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*pair}}
 	if auth {
@@ -219,6 +223,11 @@ func loadListener(s *Settings, listen []url.URL, logger *slog.Logger) (*tls.Conf
 		}
 	}
 	return conf, restrictClients(s, conf)
+}
+
+// isSecure tells whether a URL to listen on wants a certificate.
+func isSecure(raw string) bool {
+	return strings.HasPrefix(raw, "https://") || strings.HasPrefix(raw, "unixs://")
 }
 
 // restrictClients refuses revoked client certificates, and those without one of

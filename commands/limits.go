@@ -2,6 +2,7 @@ package commands
 
 import (
 	"net/url"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -73,14 +74,11 @@ func parseMetricsURLs(s *Settings) ([]url.URL, error) {
 	if s.String(name) == "" {
 		return nil, nil
 	}
-	urls, err := parseURLs(s, name, "write URLs such as http://127.0.0.1:2381, with commas between")
-	if err != nil {
-		return nil, err
-	}
-	for i := range urls {
-		if urls[i].Scheme != "http" && urls[i].Scheme != "https" {
-			return nil, s.Bad(name, "write URLs such as http://127.0.0.1:2381, with commas between", "%q is neither http nor https", urls[i].String())
+	const hint = "write URLs such as http://127.0.0.1:2381, with commas between"
+	for _, raw := range s.List(name) {
+		if u, err := url.Parse(raw); err == nil && strings.Contains(raw, "://") && u.Scheme != "http" && u.Scheme != "https" {
+			return nil, s.Bad(name, hint, "%q is neither http nor https", raw)
 		}
 	}
-	return urls, nil
+	return parseURLs(s, name, hint)
 }

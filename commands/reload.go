@@ -92,7 +92,7 @@ func (r *reloader) reload() {
 		r.Logger.Error("tls files not reloaded, the old ones stay", "error", err)
 		return
 	}
-	r.Server.SetTLS(ids.Listener, ids.Members)
+	r.Server.SetTLS(ids.Listener, ids.Members, ids.Peers)
 	r.Follower.SetTLS(ids.Peers, ids.Discovery)
 	inspector := *r.Members.Load()
 	inspector.TLS = ids.Members

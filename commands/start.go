@@ -154,7 +154,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	server := &proxy.Server{
 		MetricsURLs: metrics, DialMember: ids.Dial,
 		DataDir: s.String("data-dir"), WALDir: s.String("wal-dir"),
-		ListenURLs: urls, ListenTLS: ids.Listener, MemberTLS: ids.Members,
+		ListenURLs: urls, ListenTLS: ids.Listener, MemberTLS: ids.Members, PeerTLS: ids.Peers,
 		Readonly:        s.String("proxy") == "readonly",
 		RefreshInterval: d["proxy-refresh-interval"], FailureWait: d["proxy-failure-wait"],
 		DialTimeout: d["proxy-dial-timeout"], WriteTimeout: d["proxy-write-timeout"],

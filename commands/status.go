@@ -73,8 +73,9 @@ func statusTables(env *Env, a *proxy.StatusAndFigures) []Table {
 	return []Table{
 		proxyTable(env, &a.Status), endpointTable(env, a.Status.Endpoints), connectionTable(&a.Figures),
 		reasonTable("open", "OPEN REQUESTS", a.Figures.Open), requestTable(a.Figures.Requests),
+		reasonTable("failed", "FAILED", []proxy.ReasonCount{{Reason: "without a member's whole answer", Count: a.Figures.Failed}}),
 		reasonTable("retried", "RETRIED", a.Figures.Retries), reasonTable("refused", "REFUSED", a.Figures.Refusals),
-		certificateTable(a.Figures.Certificates),
+		reasonTable("refreshed", "LIST REFRESHES", a.Figures.Refreshes), certificateTable(a.Figures.Certificates),
 	}
 }
 

@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
-	"etcdops/proxy/director"
 	"etcdops/proxy/socket"
 	"etcdops/proxy/stats"
 )
@@ -60,9 +58,8 @@ type ByteCount struct {
 // noMember is the member of an answer that is the proxy's own.
 const noMember = "none"
 
-func memberName(e *director.State) string {
-	return cmp.Or(e.MemberName, fmt.Sprintf("%016x", e.MemberID))
-}
+// memberName is how a member is called in figures.
+func memberName(name string, id uint64) string { return cmp.Or(name, hexID(id)) }
 
 // figures reads all counters.
 func (s *Server) figures() Figures {
@@ -77,13 +74,13 @@ func (s *Server) figures() Figures {
 	f.open(s)
 	f.connections(s)
 	f.answers(s)
-	f.Certificates = append(certificates("listener", s.listenTLS.Load()), certificates("members", s.memberTLS.Load())...)
+	f.Certificates = slices.Concat(certificates("listener", s.listenTLS.Load()), certificates("members", s.memberTLS.Load()), certificates("peers", s.peerTLS.Load()))
 	return f
 }
 
 func (f *Figures) open(s *Server) {
 	all, waits := s.h1.Underway()
-	f.Open = []ReasonCount{{"http", int64(all - waits)}, {"http_wait", int64(waits)}}
+	f.Open = []ReasonCount{{"http", int64(max(all-waits, 0))}, {"http_wait", int64(waits)}}
 	s.h2.Open(func(kind string, n int64) { f.Open = append(f.Open, ReasonCount{kind, n}) })
 }
 
@@ -106,11 +103,16 @@ func (f *Figures) answers(s *Server) {
 	one, two := s.h1.MemberConnections(), s.h2.MemberConnections()
 	connections := map[ConnectionCount]int64{}
 	bytes := map[string]*socket.Bytes{}
+	counted := map[*stats.Answers]bool{}
 	for _, e := range s.director.States() {
-		member := memberName(&e)
-		add(e.Answers, member)
+		member := memberName(e.MemberName, e.MemberID)
 		connections[ConnectionCount{Member: member, Protocol: "http1"}] += int64(one[e.Endpoint])
 		connections[ConnectionCount{Member: member, Protocol: "http2"}] += int64(two[e.Endpoint])
+		if counted[e.Answers] {
+			continue // by another URL of this member
+		}
+		counted[e.Answers] = true
+		add(e.Answers, member)
 		if bytes[member] == nil {
 			bytes[member] = &socket.Bytes{}
 		}

@@ -41,6 +41,12 @@ type Endpoint struct {
 	Foreign string `json:"foreign,omitempty"`
 }
 
+// Words of Endpoint.Why.
+const (
+	whyLearner = "learner"
+	whyOwn     = "it is this proxy's own address"
+)
+
 // follow keeps the list of members up to date: every second while there is
 // none, then at each refresh interval. A failed refresh changes nothing.
 func (s *Server) follow(ctx context.Context) {
@@ -127,11 +133,11 @@ func (s *Server) adopt(ctx context.Context, view View) {
 			u, err := url.Parse(raw)
 			switch {
 			case m.Learner:
-				e.Why = "learner"
+				e.Why = whyLearner
 			case err != nil:
 				e.Why = "the URL can't be read: " + err.Error()
 			case self.Is(ctx, u):
-				e.Why = "it is this proxy's own address"
+				e.Why = whyOwn
 				s.sayOwn(own, m.Name, raw)
 			default:
 				e.Used = true

@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"etcdops/proxy/director"
 )
 
 // metric is one of the proxy's families.
@@ -24,26 +27,30 @@ var (
 	metricMemberConns = metric("member_connections", "Connections to a member, by protocol.", "member", "protocol")
 	metricBytes       = metric("client_bytes_total", "Bytes over the connections of clients, received or sent by the proxy.", "direction")
 	metricMemberBytes = metric("member_bytes_total", "Bytes over the connections to a member, received or sent by the proxy.", "member", "direction")
-	metricMemberUp    = metric("endpoint_up", "Whether a client URL of a member gets requests: 1 or 0.", "member", "url")
+	metricMemberUp    = metric("endpoint_up", "Whether a client URL that requests may go to is healthy: 1 or 0.", "member", "url")
 	metricMembers     = metric("members", "Members on the list.")
 	metricEndpoints   = metric("endpoints", "Client URLs that requests may go to.")
+	metricUnused      = metric("unused_endpoints", "Client URLs on the list that requests may not go to, by reason.", "reason")
 	metricListAge     = metric("member_list_age_seconds", "Age of the member list.")
 	metricRefreshes   = metric("refreshes_total", "Looks at the member list, by result.", "result")
 	metricCluster     = metric("cluster_info", "The cluster that is followed; always 1.", "cluster_id")
 	metricWrong       = metric("wrong_cluster", "Whether no request is served because another cluster answers: 1 or 0.")
-	metricCertificate = metric("certificate_expiry_timestamp_seconds", "When the proxy's own certificate ends, as Unix time.", "use", "subject")
+	metricCertificate = metric("certificate_expiry_timestamp_seconds", "When a certificate of the proxy's own ends, as Unix time.", "use", "subject")
 )
+
+// metrics are all families of ours.
+var metrics = []*prometheus.Desc{
+	metricBuild, metricReady, metricRequests, metricFailed, metricRetries, metricRefusals, metricOpen,
+	metricConnections, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
+	metricEndpoints, metricUnused, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
+}
 
 // collector gives Prometheus the figures of a server.
 type collector struct{ s *Server }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		metricBuild, metricReady, metricRequests, metricFailed, metricRetries, metricRefusals, metricOpen,
-		metricConnections, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
-		metricEndpoints, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
-	} {
+	for _, d := range metrics {
 		to <- d
 	}
 }
@@ -51,10 +58,10 @@ func (collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	count := func(d *prometheus.Desc, n int64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+		to <- sample(d, prometheus.CounterValue, float64(n), labels)
 	}
 	gauge := func(d *prometheus.Desc, n float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
+		to <- sample(d, prometheus.GaugeValue, n, labels)
 	}
 	f, status := c.s.figures(), c.s.Status()
 	gauge(metricBuild, 1, status.Version, runtime.Version())
@@ -88,27 +95,60 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
+// sample makes a sample; one that Prometheus does not take, as with a name that is
+// not UTF-8, is an error of the scrape and no panic of the proxy.
+func sample(d *prometheus.Desc, kind prometheus.ValueType, n float64, labels []string) prometheus.Metric {
+	m, err := prometheus.NewConstMetric(d, kind, n, labels...)
+	if err != nil {
+		return prometheus.NewInvalidMetric(d, err)
+	}
+	return m
+}
+
 // cluster gives what the proxy knows of its cluster.
 func (c collector) cluster(status Status, gauge func(d *prometheus.Desc, n float64, labels ...string)) {
 	members, seen := map[string]bool{}, map[[2]string]bool{}
-	used := 0
+	used, unused := 0, map[string]int{}
 	for _, e := range status.Endpoints {
 		members[e.MemberID] = true
-		if e.Used {
-			used++
+		at := [2]string{cmp.Or(e.MemberName, e.MemberID), e.URL}
+		if e.URL == "" || seen[at] {
+			continue
 		}
-		if at := [2]string{e.MemberName, e.URL}; e.URL != "" && !seen[at] {
-			seen[at] = true
-			gauge(metricMemberUp, oneIf(e.Used && e.Healthy), e.MemberName, e.URL)
+		seen[at] = true
+		if !e.Used {
+			unused[unusedReason(e.Why)]++
+			continue
 		}
+		used++
+		gauge(metricMemberUp, oneIf(e.Healthy), at[0], at[1])
 	}
 	gauge(metricMembers, float64(len(members)))
 	gauge(metricEndpoints, float64(used))
+	for _, reason := range unusedReasons {
+		gauge(metricUnused, float64(unused[reason]), reason)
+	}
 	gauge(metricWrong, oneIf(status.WrongCluster != ""))
 	if status.ListAt != nil {
 		gauge(metricListAge, time.Since(*status.ListAt).Seconds())
 		gauge(metricCluster, 1, status.ClusterID)
 	}
+}
+
+// unusedReasons are why a client URL gets no requests.
+var unusedReasons = []string{"learner", "own_address", "loop", "unreadable"}
+
+// unusedReason is the one of an Endpoint.Why.
+func unusedReason(why string) string {
+	switch why {
+	case whyLearner:
+		return "learner"
+	case whyOwn:
+		return "own_address"
+	case director.ErrLoop.Error():
+		return "loop"
+	}
+	return "unreadable"
 }
 
 func oneIf(yes bool) float64 {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -63,6 +64,7 @@ func (s *Server) observe(ctx context.Context, listeners []net.Listener) (end fun
 	o := &observer{serve: &http.Server{
 		Handler: s.observation(), ReadHeaderTimeout: controlTimeout, IdleTimeout: s.IdleTimeout,
 		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
 	}}
 	for i, l := range listeners {
 		s.Logger.Info("serving /livez, /readyz and /metrics", "url", s.MetricsURLs[i].String(), "address", l.Addr().String())
@@ -78,7 +80,9 @@ func (s *Server) observation() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
+	}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if reasons := s.notReady(); len(reasons) > 0 {

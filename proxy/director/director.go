@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"etcdops/proxy/socket"
 	"etcdops/proxy/stats"
 )
 
@@ -95,7 +96,7 @@ func (d *Director) Update(members []Member) {
 					continue
 				}
 				fresh.ClusterID, fresh.MemberID, fresh.MemberName = m.ClusterID, m.ID, m.Name
-				fresh.Answers = &stats.Answers{}
+				fresh.countWith(slices.Concat(d.order, list))
 				e = fresh
 				added = append(added, e)
 			}
@@ -127,6 +128,18 @@ func (d *Director) Update(members []Member) {
 	for _, e := range added {
 		d.Logger.Info("endpoint found", "endpoint", e.String())
 	}
+}
+
+// countWith makes the endpoint count where another one of the same member does, so
+// that no count falls while the member stays.
+func (e *Endpoint) countWith(others []*Endpoint) {
+	for _, o := range others {
+		if o.ClusterID == e.ClusterID && o.MemberID == e.MemberID && o.MemberName == e.MemberName {
+			e.Answers, e.Bytes = o.Answers, o.Bytes
+			return
+		}
+	}
+	e.Answers, e.Bytes = &stats.Answers{}, &socket.Bytes{}
 }
 
 // watch starts the endpoint's probe; d.mu is held.

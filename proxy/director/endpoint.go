@@ -44,10 +44,10 @@ type Endpoint struct {
 	Host       string // what a TLS certificate must be valid for
 	TLS        bool
 
-	// Answers counts its answers; nil where nobody reads the figures. Bytes counts
-	// what goes over its connections.
+	// Answers counts the answers of its member, Bytes what goes over the connections
+	// to it: all endpoints of a member have the same. Each may be nil.
 	Answers *stats.Answers
-	Bytes   socket.Bytes
+	Bytes   *socket.Bytes
 
 	d        *Director
 	load     atomic.Int64  // client connections that stick to it
@@ -136,7 +136,7 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 		_ = nc.Close()
 		return nil, &DialError{e.URL, "dial", err}
 	}
-	c.Count = &e.Bytes
+	c.Count = e.Bytes
 	if !e.TLS {
 		return c, nil
 	}

@@ -69,10 +69,7 @@ func (r *Refusals) Refuse(reason Reason, what, client string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if since := time.Since(l.at); since < lineInterval {
-		if !l.flushing {
-			l.flushing = true
-			time.AfterFunc(lineInterval-since, func() { r.flush(reason) })
-		}
+		r.flushIn(lineInterval-since, reason)
 		return
 	}
 	r.log(reason, l, "last", what, "client", client)
@@ -84,8 +81,21 @@ func (r *Refusals) flush(reason Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flushing = false
-	if r.counts[reason].Load() > l.logged {
-		r.log(reason, l)
+	if r.counts[reason].Load() == l.logged {
+		return
+	}
+	if since := time.Since(l.at); since < lineInterval { // a refusal was a moment earlier
+		r.flushIn(lineInterval-since, reason)
+		return
+	}
+	r.log(reason, l)
+}
+
+// flushIn makes flush follow; l.mu is held.
+func (r *Refusals) flushIn(wait time.Duration, reason Reason) {
+	if l := &r.lines[reason]; !l.flushing {
+		l.flushing = true
+		time.AfterFunc(wait, func() { r.flush(reason) })
 	}
 }
 
