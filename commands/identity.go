@@ -284,6 +284,9 @@ func selfSigned(s *Settings, listen []url.URL) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate of --auto-tls in %s: %w", dir, err)
 	}
+	if err := os.Chmod(info.CertFile, 0o600); err != nil { // the generator leaves that to the umask
+		return nil, fmt.Errorf("keep the certificate of --auto-tls from others: %w", err)
+	}
 	pair, err := tls.LoadX509KeyPair(info.CertFile, info.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load the certificate of --auto-tls: %w", err)

@@ -150,7 +150,7 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 	}
 	c := &control{path: path, done: make(chan struct{})}
 	c.serve = &http.Server{
-		Handler: mux, ReadHeaderTimeout: controlTimeout,
+		Handler: s.guarded(mux), ReadHeaderTimeout: controlTimeout, ConnContext: withCaller,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	go func() {

@@ -52,6 +52,24 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 	return Peer{PID: int(who.Pid), UID: who.Uid, GID: who.Gid}, nil
 }
 
+// callerUID is the user of the process that connected to a control socket, from
+// the time of its connect: unix(7), SO_PEERCRED.
+func callerUID(c net.Conn) (uint32, error) {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var who *unix.Ucred
+	var asked error
+	err = raw.Control(func(fd uintptr) {
+		who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, asked); err != nil {
+		return 0, err
+	}
+	return who.Uid, nil
+}
+
 // socketOwner refuses a link, which could lead to any proxy.
 func (c *ControlClient) socketOwner() (uint32, error) {
 	info, err := os.Lstat(c.Path)
