@@ -21,27 +21,27 @@ import (
 // a certificate "server" for the IPs and DNS names (good for clients too, as etcd's peers
 // need), and one "client", each with NAME.pem and NAME-key.pem.
 //
-// With "unnamed" they have no common name: with auth on, etcd takes it for a
-// user's, and refuses to serve JSON to who has one.
+// They have no common name: with auth on, etcd takes it for a user's, and refuses to
+// serve JSON to who has one. With "named" they have their file's name.
 //
-//	certs [unnamed] DIR IP|NAME...
+//	certs [named] DIR IP|NAME...
 func certsMain(args []string) int {
-	unnamed := len(args) > 0 && args[0] == "unnamed"
-	if unnamed {
+	named := len(args) > 0 && args[0] == "named"
+	if named {
 		args = args[1:]
 	}
 	if len(args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: certs [unnamed] DIR IP|NAME...")
+		fmt.Fprintln(os.Stderr, "usage: certs [named] DIR IP|NAME...")
 		return 2
 	}
-	if err := makeCerts(args[0], args[1:], unnamed); err != nil {
+	if err := makeCerts(args[0], args[1:], named); err != nil {
 		fmt.Fprintln(os.Stderr, "certs:", err)
 		return 1
 	}
 	return 0
 }
 
-func makeCerts(dir string, ips []string, unnamed bool) error {
+func makeCerts(dir string, ips []string, named bool) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func makeCerts(dir string, ips []string, unnamed bool) error {
 		return err
 	}
 	leaf := func(serial int64, name string, usage ...x509.ExtKeyUsage) *x509.Certificate {
-		if unnamed {
+		if !named {
 			name = ""
 		}
 		return &x509.Certificate{

@@ -25,6 +25,8 @@ type identities struct {
 	Peers     *tls.Config // towards the members' peer URLs
 	Discovery *tls.Config // towards discovery services; nil: as nothing is set
 
+	memberCert string // the setting that names the certificate towards members
+
 	// Dial is the way to members, see environmentDial; nil for straight on.
 	Dial memberDial
 }
@@ -49,6 +51,7 @@ func loadIdentities(s *Settings, listen []url.URL, logger *slog.Logger) (*identi
 	if ids.Members, err = client.load(s); err != nil {
 		return nil, err
 	}
+	ids.memberCert = client.cert
 	if ids.Peers, err = peer.load(s); err != nil {
 		return nil, err
 	}
@@ -71,6 +74,29 @@ func loadIdentities(s *Settings, listen []url.URL, logger *slog.Logger) (*identi
 		return nil, err
 	}
 	return ids, nil
+}
+
+// checkCommonName refuses a certificate towards members that has a common name.
+// Where the members want client certificates and auth is on, etcd takes a call
+// without a token for that user's (server/auth/store.go, AuthInfoFromTLS): each of
+// our clients who shows none would be that user.
+func (ids *identities) checkCommonName(s *Settings, logger *slog.Logger) error {
+	allowed, err := s.Bool("allow-client-cert-cn")
+	if err != nil {
+		return err
+	}
+	if ids.Listener != nil && ids.Listener.ClientAuth == tls.RequireAndVerifyClientCert {
+		logger.Info("client certificates are checked here and end here: members see the proxy's own, and no common name of a client")
+	}
+	if allowed || len(ids.Members.Certificates) == 0 {
+		return nil
+	}
+	leaf, err := x509.ParseCertificate(ids.Members.Certificates[0].Certificate[0])
+	if err != nil || leaf.Subject.CommonName == "" {
+		return err
+	}
+	return s.Bad(ids.memberCert, "use a certificate without a common name, or add --allow-client-cert-cn if the cluster has no auth, or that is wanted",
+		"it has the common name %q, and a cluster with auth on takes every client without a token for that user", leaf.Subject.CommonName)
 }
 
 // loadDiscovery is how discovery services are reached, as etcd reads these

@@ -88,6 +88,9 @@ func (r *reloader) look() [sha256.Size]byte {
 
 func (r *reloader) reload() {
 	ids, err := loadIdentities(r.Settings, r.Listen, r.Logger)
+	if err == nil {
+		err = ids.checkCommonName(r.Settings, r.Logger)
+	}
 	if err != nil {
 		r.Logger.Error("tls files not reloaded, the old ones stay", "error", err)
 		return

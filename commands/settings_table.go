@@ -101,6 +101,7 @@ var tlsFlags = []Setting{
 	{Name: "client-crl-file", Usage: "`FILE` of revoked client certificates"},
 	{Name: "client-cert-file", Usage: "certificate `FILE` towards members, if not cert-file"},
 	{Name: "client-key-file", Usage: "key `FILE` towards members, if not key-file"},
+	{Name: "allow-client-cert-cn", Bool: true, Usage: "let the certificate towards members have a common name, which with auth on is the user of every client without a token"},
 	{Name: "client-cert-allowed-hostname", Usage: "`NAMES` of which a client certificate must have one"},
 	{Name: "auto-tls", Bool: true, Usage: "make a certificate for the listener"},
 	{Name: "self-signed-cert-validity", Default: defaultCertYears, Usage: "`YEARS` that a certificate of auto-tls is valid"},

@@ -148,6 +148,9 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := ids.checkCommonName(s, logger); err != nil {
+		return nil, nil, err
+	}
 	if err := honorEnvironment(env, s, ids, logger); err != nil {
 		return nil, nil, err
 	}

@@ -289,7 +289,8 @@ var ours = map[string]bool{
 	"socket-reuse-port": true, "socket-reuse-address": true, "force-new-cluster": true,
 	"drain-timeout": true, "log-format": true, "strict-sources": true, "cluster-id": true, "honor-proxy-env": true,
 	"max-connections": true, "max-header-bytes": true, "client-header-timeout": true, "client-idle-timeout": true,
-	"listen-metrics-urls": true, // the proxy listens there until it has handed over
+	"allow-client-cert-cn": true,
+	"listen-metrics-urls":  true, // the proxy listens there until it has handed over
 }
 
 func variableName(flag string) string {
