@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -224,7 +225,7 @@ func peersTable(env *Env, peers []discover.PeerAnswer) Table {
 			count = fmt.Sprint(p.Members)
 		}
 		if p.Certificate != nil {
-			certificate = fmt.Sprintf("%s\nuntil %s", p.Certificate.Subject, p.Certificate.NotAfter.UTC().Format(time.RFC3339))
+			certificate = fmt.Sprintf("%s\nuntil %s", cmp.Or(p.Certificate.Subject, strings.Join(p.Certificate.Names, " ")), p.Certificate.NotAfter.UTC().Format(time.RFC3339))
 		}
 		table.Rows = append(table.Rows, []string{
 			p.URL, paintSource(env.Out, p.State), duration(p.Took), p.ClusterID, count, oneLine(p.Reason), certificate,
