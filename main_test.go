@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 		"grpc":      func() { os.Exit(grpcMain(os.Args[1:])) },
 		"dns":       func() { os.Exit(dnsMain(os.Args[1:])) },
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
+		"flood":     func() { os.Exit(floodMain(os.Args[1:])) },
 	})
 }
 
