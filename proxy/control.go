@@ -150,11 +150,11 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 	c := &control{path: path, done: make(chan struct{})}
 	c.serve = &http.Server{
 		Handler: mux, ReadHeaderTimeout: controlTimeout,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: s.quietLog(),
 	}
 	go func() {
 		defer close(c.done)
-		_ = c.serve.Serve(l) // ends with close
+		_ = c.serve.Serve(&guarded{l, s.Logger}) // ends with close
 	}()
 	return c, nil
 }

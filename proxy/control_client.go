@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -112,6 +113,8 @@ func (c *ControlClient) do(req *http.Request, v any) error {
 	switch {
 	case res.StatusCode == http.StatusConflict && json.Unmarshal(body, &refusal) == nil && refusal.Error != "":
 		return &RefusedError{refusal.Error}
+	case res.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("ask control socket %s: %w", c.Path, os.ErrPermission)
 	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("control socket %s answered %s: %s", c.Path, res.Status, body)
 	case v == nil:

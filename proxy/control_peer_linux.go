@@ -31,17 +31,9 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, noAnswer(ctx, err))
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
-	}
-	var who *unix.Ucred
-	var asked error
-	err = raw.Control(func(fd uintptr) {
-		// That of who listens, from the time of its listen: unix(7), SO_PEERCRED.
-		who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	switch err = errors.Join(err, asked); {
+	// Of who listens, from the time of its listen.
+	who, err := credentials(conn)
+	switch {
 	case err != nil:
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
 	case who.Pid == 0:
@@ -50,6 +42,29 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 		return Peer{}, fmt.Errorf("ask control socket %s: it is user %d's, and its process %d user %d's", c.Path, owner, who.Pid, who.Uid)
 	}
 	return Peer{PID: int(who.Pid), UID: who.Uid, GID: who.Gid}, nil
+}
+
+// credentials are those of a unix socket's other end: unix(7), SO_PEERCRED.
+func credentials(conn net.Conn) (*unix.Ucred, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var who *unix.Ucred
+	var asked error
+	err = raw.Control(func(fd uintptr) {
+		who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	return who, errors.Join(err, asked)
+}
+
+// connectedUID is the effective user, at that time, of who has connected.
+func connectedUID(conn net.Conn) (uint32, error) {
+	who, err := credentials(conn)
+	if err != nil {
+		return 0, err
+	}
+	return who.Uid, nil
 }
 
 // socketOwner refuses a link, which could lead to any proxy.

@@ -1,0 +1,49 @@
+package proxy
+
+import (
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+)
+
+// guarded lets only the proxy's own user and root connect to the control socket,
+// whatever the rights of its file and folders have become. It asks the kernel who
+// has connected.
+type guarded struct {
+	net.Listener
+	logger *slog.Logger
+}
+
+// forbidden is what others are answered, so that they can say why.
+const forbidden = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+// Accept implements net.Listener.
+func (g *guarded) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		uid, err := connectedUID(c)
+		if err == nil && (uid == uint32(os.Geteuid()) || uid == 0) {
+			return c, nil
+		}
+		if err != nil {
+			g.logger.Debug("control socket: who connects is not known", "error", err)
+		} else {
+			g.logger.Debug("control socket: another user is refused", "uid", uid)
+			_ = c.SetWriteDeadline(time.Now().Add(acceptPause))
+			_, _ = io.WriteString(c, forbidden)
+		}
+		_ = c.Close()
+	}
+}
+
+// quietLog is for the servers of net/http, which would write to standard error: one
+// line for each broken handshake.
+func (s *Server) quietLog() *log.Logger {
+	return slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug)
+}
