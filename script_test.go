@@ -45,7 +45,7 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, load, http, certs, forward,
-// notified, nobody, grpc, dns, processes, flood.
+// notified, nobody, grpc, dns, processes, flood, tunnel.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,

@@ -275,6 +275,10 @@ func selfSigned(s *Settings, listen []url.URL) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate of --auto-tls in %s: %w", dir, err)
 	}
+	// The generator leaves the certificate, which is no secret, to the umask.
+	if err := os.Chmod(info.CertFile, 0o600); err != nil {
+		return nil, fmt.Errorf("make the certificate of --auto-tls in %s: %w", dir, err)
+	}
 	pair, err := tls.LoadX509KeyPair(info.CertFile, info.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("load the certificate of --auto-tls: %w", err)

@@ -160,7 +160,9 @@ func TestMaxConnections(t *testing.T) {
 }
 
 func TestHeadLimits(t *testing.T) {
-	head := func(n int) string { return "GET /version HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("v", n) + "\r\n\r\n" }
+	head := func(n int) string {
+		return "GET /version HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("v", n) + "\r\n\r\n"
+	}
 	for _, tc := range []struct {
 		name          string
 		limit, length int
