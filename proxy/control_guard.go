@@ -1,12 +1,10 @@
 package proxy
 
 import (
-	"io"
 	"log"
 	"log/slog"
 	"net"
 	"os"
-	"time"
 )
 
 // guarded lets only the proxy's own user and root connect to the control socket,
@@ -16,9 +14,6 @@ type guarded struct {
 	net.Listener
 	logger *slog.Logger
 }
-
-// forbidden is what others are answered, so that they can say why.
-const forbidden = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 // Accept implements net.Listener.
 func (g *guarded) Accept() (net.Conn, error) {
@@ -35,8 +30,6 @@ func (g *guarded) Accept() (net.Conn, error) {
 			g.logger.Debug("control socket: who connects is not known", "error", err)
 		} else {
 			g.logger.Debug("control socket: another user is refused", "uid", uid)
-			_ = c.SetWriteDeadline(time.Now().Add(acceptPause))
-			_, _ = io.WriteString(c, forbidden)
 		}
 		_ = c.Close()
 	}

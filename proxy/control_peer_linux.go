@@ -58,7 +58,8 @@ func credentials(conn net.Conn) (*unix.Ucred, error) {
 	return who, errors.Join(err, asked)
 }
 
-// connectedUID is the effective user, at that time, of who has connected.
+// connectedUID is the effective user of a unix socket's other end, at the time of its
+// connect or listen.
 func connectedUID(conn net.Conn) (uint32, error) {
 	who, err := credentials(conn)
 	if err != nil {

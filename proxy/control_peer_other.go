@@ -21,7 +21,8 @@ func (c *ControlClient) Peer(context.Context) (Peer, error) {
 	return Peer{}, errors.New("finding the process of a proxy needs Linux")
 }
 
-// connectedUID is the effective user, at that time, of who has connected: unix(4),
+// connectedUID is the effective user of a unix socket's other end, at the time of its
+// connect or listen: unix(4),
 // LOCAL_PEERCRED.
 func connectedUID(conn net.Conn) (uint32, error) {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
