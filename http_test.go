@@ -18,7 +18,7 @@ import (
 // of its own. The body is printed as it comes. It fails where there is no
 // answer, or one that is cut short.
 //
-//	http [-unix PATH] [-cacert FILE] [-cert FILE -key FILE] [-h2] METHOD URL [BODY]
+//	http [-unix PATH] [-cacert FILE] [-cert FILE -key FILE] [-h2] [-authorization TOKEN] METHOD URL [BODY]
 func httpMain(args []string) int {
 	flags := flag.NewFlagSet("http", flag.ContinueOnError)
 	unix := flags.String("unix", "", "connect to this socket")
@@ -26,6 +26,7 @@ func httpMain(args []string) int {
 	cert := flags.String("cert", "", "certificate file")
 	key := flags.String("key", "", "key file")
 	h2 := flags.Bool("h2", false, "offer HTTP/2")
+	authorization := flags.String("authorization", "", "what the field Authorization says")
 	limit := flags.Duration("limit", 30*time.Second, "bound of the whole exchange")
 	if err := flags.Parse(args); err != nil || flags.NArg() < 2 || flags.NArg() > 3 {
 		fmt.Fprintln(os.Stderr, "usage: http [FLAG...] METHOD URL [BODY]")
@@ -49,14 +50,14 @@ func httpMain(args []string) int {
 	if !*h2 {
 		transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 	}
-	if err := exchange(ctx, transport, flags.Args()); err != nil {
+	if err := exchange(ctx, transport, *authorization, flags.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "http:", err)
 		return 1
 	}
 	return 0
 }
 
-func exchange(ctx context.Context, transport http.RoundTripper, args []string) error {
+func exchange(ctx context.Context, transport http.RoundTripper, authorization string, args []string) error {
 	var body io.Reader
 	if len(args) == 3 {
 		body = strings.NewReader(args[2])
@@ -64,6 +65,9 @@ func exchange(ctx context.Context, transport http.RoundTripper, args []string) e
 	req, err := http.NewRequestWithContext(ctx, args[0], args[1], body)
 	if err != nil {
 		return err
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
 	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {

@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 		"bypass":    func() { os.Exit(bypassMain(os.Args[1:])) },
 		"dns":       func() { os.Exit(dnsMain(os.Args[1:])) },
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
+		"flood":     func() { os.Exit(floodMain(os.Args[1:])) },
+		"tunnel":    func() { os.Exit(tunnelMain(os.Args[1:])) },
 	})
 }
 

@@ -110,10 +110,11 @@ func notifiedMain(args []string) int {
 // nobodyID is the user and group "nobody" of most systems.
 const nobodyID = 65534
 
-// nobodyMain is the program "nobody" of the scenarios: etcdops as a user
-// without rights. Only root can become one; others are without rights already.
+// nobodyMain is the program "nobody" of the scenarios: etcdops, or the program
+// "http", as a user without rights. Only root can become one; others are without
+// rights already.
 //
-//	nobody ARG...
+//	nobody [http] ARG...
 func nobodyMain(args []string) int {
 	if os.Getuid() == 0 {
 		if err := syscall.Setgroups(nil); err != nil {
@@ -128,6 +129,9 @@ func nobodyMain(args []string) int {
 			fmt.Fprintln(os.Stderr, "nobody: change user:", err)
 			return 1
 		}
+	}
+	if len(args) > 0 && args[0] == "http" {
+		return httpMain(args[1:])
 	}
 	return commands.Main(append([]string{"etcdops"}, args...), os.Stdin, os.Stdout, os.Stderr)
 }

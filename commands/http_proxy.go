@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -32,22 +33,26 @@ type memberDial = func(ctx context.Context, network, address string, secure bool
 // tunnel with CONNECT (RFC 9110 section 9.3.6), because gRPC needs the connection
 // as it is.
 func environmentDial(env *Env) (memberDial, error) {
-	first := func(names ...string) string {
+	first := func(names ...string) (value, name string) {
 		for _, name := range names {
 			if value := env.Getenv(name); value != "" {
-				return value
+				return value, name
 			}
 		}
-		return ""
+		return "", ""
 	}
-	config := httpproxy.Config{
-		HTTPProxy: first("HTTP_PROXY", "http_proxy"), HTTPSProxy: first("HTTPS_PROXY", "https_proxy"), NoProxy: first("NO_PROXY", "no_proxy"),
-	}
-	for name, value := range map[string]string{"HTTP_PROXY": config.HTTPProxy, "HTTPS_PROXY": config.HTTPSProxy} {
+	var config httpproxy.Config
+	config.NoProxy, _ = first("NO_PROXY", "no_proxy")
+	for _, of := range []struct {
+		into  *string
+		names []string
+	}{{&config.HTTPProxy, []string{"HTTP_PROXY", "http_proxy"}}, {&config.HTTPSProxy, []string{"HTTPS_PROXY", "https_proxy"}}} {
+		value, name := first(of.names...)
 		u, err := url.Parse(value)
-		if value != "" && (err != nil || u.Host == "" || u.Scheme != "http") {
+		if value != "" && (err != nil || u.Hostname() == "" || u.Scheme != "http") {
 			return nil, usageError("write it as http://host:port, or leave out --honor-proxy-env", "%s: it is not the URL of an HTTP proxy", name)
 		}
+		*of.into = value
 	}
 	choose := config.ProxyFunc()
 	return func(ctx context.Context, network, address string, secure bool) (net.Conn, error) {
@@ -67,13 +72,14 @@ func environmentDial(env *Env) (memberDial, error) {
 		if by == nil {
 			return d.DialContext(ctx, network, address)
 		}
-		c, err := d.DialContext(ctx, network, by.Host)
+		at := net.JoinHostPort(by.Hostname(), cmp.Or(by.Port(), "80"))
+		c, err := d.DialContext(ctx, network, at)
 		if err != nil {
-			return nil, fmt.Errorf("connect to HTTP proxy %s: %w", by.Host, err)
+			return nil, fmt.Errorf("connect to HTTP proxy %s: %w", at, err)
 		}
 		if err := connectThrough(ctx, c, by, address); err != nil {
 			_ = c.Close()
-			return nil, fmt.Errorf("HTTP proxy %s: %w", by.Host, err)
+			return nil, fmt.Errorf("HTTP proxy %s: %w", at, err)
 		}
 		return c, nil
 	}, nil
@@ -110,7 +116,14 @@ const connectLimit = 8 << 10
 // connectThrough asks the HTTP proxy for a tunnel.
 func connectThrough(ctx context.Context, c net.Conn, by *url.URL, address string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	err := askForTunnel(c, by, address)
+	if !stop() { // the deadline is set, or will be
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	return err
+}
+
+func askForTunnel(c net.Conn, by *url.URL, address string) error {
 	head := "CONNECT " + address + " HTTP/1.1\r\nHost: " + address + "\r\n"
 	if by.User != nil {
 		password, _ := by.User.Password()

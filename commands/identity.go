@@ -310,8 +310,9 @@ func selfSigned(s *Settings, listen []url.URL) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the certificate of --auto-tls in %s: %w", dir, err)
 	}
-	if err := os.Chmod(info.CertFile, 0o600); err != nil { // the generator leaves that to the umask
-		return nil, fmt.Errorf("keep the certificate of --auto-tls from others: %w", err)
+	// The generator leaves the certificate, which is no secret, to the umask.
+	if err := os.Chmod(info.CertFile, 0o600); err != nil {
+		return nil, fmt.Errorf("make the certificate of --auto-tls in %s: %w", dir, err)
 	}
 	pair, err := tls.LoadX509KeyPair(info.CertFile, info.KeyFile)
 	if err != nil {

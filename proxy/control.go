@@ -150,12 +150,12 @@ func (s *Server) openControl(ctx context.Context) (*control, error) {
 	}
 	c := &control{path: path, done: make(chan struct{})}
 	c.serve = &http.Server{
-		Handler: s.guarded(mux), ReadHeaderTimeout: controlTimeout, ConnContext: withCaller,
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: mux, ReadHeaderTimeout: controlTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: s.quietLog(),
 	}
 	go func() {
 		defer close(c.done)
-		_ = c.serve.Serve(l) // ends with close
+		_ = c.serve.Serve(&guarded{l, s.Logger}) // ends with close
 	}()
 	return c, nil
 }

@@ -98,7 +98,7 @@ func (e *RefusedError) Error() string { return e.Reason }
 func (c *ControlClient) do(req *http.Request, v any) error {
 	hc := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, c.Path) },
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 	}}
 	res, err := hc.Do(req)
 	if err != nil {
@@ -113,8 +113,6 @@ func (c *ControlClient) do(req *http.Request, v any) error {
 	switch {
 	case res.StatusCode == http.StatusConflict && json.Unmarshal(body, &refusal) == nil && refusal.Error != "":
 		return &RefusedError{refusal.Error}
-	case res.StatusCode == http.StatusForbidden:
-		return fmt.Errorf("ask control socket %s: %w", c.Path, os.ErrPermission)
 	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("control socket %s answered %s: %s", c.Path, res.Status, body)
 	case v == nil:
@@ -124,6 +122,24 @@ func (c *ControlClient) do(req *http.Request, v any) error {
 		return fmt.Errorf("read control socket %s: %w", c.Path, err)
 	}
 	return nil
+}
+
+// dial connects where the proxy will listen to us: it is the same user's, or we are
+// root.
+func (c *ControlClient) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := dialUnix(ctx, c.Path)
+	if err != nil || os.Geteuid() == 0 {
+		return conn, err
+	}
+	uid, err := connectedUID(conn)
+	if err == nil && uid != uint32(os.Geteuid()) {
+		err = fmt.Errorf("it is user %d's: %w", uid, os.ErrPermission)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // noAnswer says ErrNoAnswer where that is what an error means.

@@ -31,17 +31,9 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, noAnswer(ctx, err))
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
-	}
-	var who *unix.Ucred
-	var asked error
-	err = raw.Control(func(fd uintptr) {
-		// That of who listens, from the time of its listen: unix(7), SO_PEERCRED.
-		who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	switch err = errors.Join(err, asked); {
+	// Of who listens, from the time of its listen.
+	who, err := credentials(conn)
+	switch {
 	case err != nil:
 		return Peer{}, fmt.Errorf("ask control socket %s: %w", c.Path, err)
 	case who.Pid == 0:
@@ -52,19 +44,25 @@ func (c *ControlClient) Peer(ctx context.Context) (Peer, error) {
 	return Peer{PID: int(who.Pid), UID: who.Uid, GID: who.Gid}, nil
 }
 
-// callerUID is the user of the process that connected to a control socket, from
-// the time of its connect: unix(7), SO_PEERCRED.
-func callerUID(c net.Conn) (uint32, error) {
-	raw, err := c.(*net.UnixConn).SyscallConn()
+// credentials are those of a unix socket's other end: unix(7), SO_PEERCRED.
+func credentials(conn net.Conn) (*unix.Ucred, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var who *unix.Ucred
 	var asked error
 	err = raw.Control(func(fd uintptr) {
 		who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	if err = errors.Join(err, asked); err != nil {
+	return who, errors.Join(err, asked)
+}
+
+// connectedUID is the effective user of a unix socket's other end, at the time of its
+// connect or listen.
+func connectedUID(conn net.Conn) (uint32, error) {
+	who, err := credentials(conn)
+	if err != nil {
 		return 0, err
 	}
 	return who.Uid, nil

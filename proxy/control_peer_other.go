@@ -21,10 +21,11 @@ func (c *ControlClient) Peer(context.Context) (Peer, error) {
 	return Peer{}, errors.New("finding the process of a proxy needs Linux")
 }
 
-// callerUID is the user of the process that connected to a control socket, from
-// the time of its connect: unix(4), LOCAL_PEERCRED.
-func callerUID(c net.Conn) (uint32, error) {
-	raw, err := c.(*net.UnixConn).SyscallConn()
+// connectedUID is the effective user of a unix socket's other end, at the time of its
+// connect or listen: unix(4),
+// LOCAL_PEERCRED.
+func connectedUID(conn net.Conn) (uint32, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return 0, err
 	}

@@ -21,8 +21,10 @@ import (
 )
 
 const (
-	// acceptPause is the wait after a failed accept, as when descriptors run out.
+	// acceptPause is the wait after a failed accept, as when descriptors run out,
+	// and acceptLine the least time between two log lines of it.
 	acceptPause = 50 * time.Millisecond
+	acceptLine  = 10 * time.Second
 )
 
 // listener is one bound client URL.
@@ -150,13 +152,17 @@ func (s *Server) closeListeners() {
 
 // accept takes connections until the listener is closed.
 func (s *Server) accept(ctx context.Context, l *listener) {
+	var said time.Time
 	for {
 		nc, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
 				return
 			}
-			s.Logger.Warn("accept failed", "url", l.url.String(), "error", err)
+			if time.Since(said) >= acceptLine {
+				said = time.Now()
+				s.Logger.Warn("accept failed", "url", l.url.String(), "error", err)
+			}
 			select {
 			case <-ctx.Done():
 				return
@@ -217,6 +223,9 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 	switch {
 	case err != nil && errors.Is(err, io.EOF):
 		return nil
+	case err != nil && len(first) > 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		s.refusals.Refuse(stats.HeaderTimeout, "preface", nc.RemoteAddr().String())
+		return err
 	case err != nil:
 		return err
 	case two:
@@ -244,7 +253,7 @@ func sniff(c net.Conn, limit time.Duration) (first []byte, two bool, err error) 
 			return first, true, nil
 		}
 		if err != nil {
-			return nil, false, err
+			return first, false, err
 		}
 	}
 }

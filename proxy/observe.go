@@ -15,9 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"etcdops/proxy/policy"
 )
+
+// observers is how many connections a metrics URL has at once. More wait, so that
+// they take no files from the clients.
+const observers = 32
 
 // staleAfter is how many refresh intervals old the list may be before /readyz
 // says that it is.
@@ -63,12 +68,11 @@ func closeAll(listeners []net.Listener) {
 func (s *Server) observe(ctx context.Context, listeners []net.Listener) (end func()) {
 	o := &observer{serve: &http.Server{
 		Handler: s.observation(), ReadHeaderTimeout: controlTimeout, IdleTimeout: s.IdleTimeout,
-		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog: slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: s.quietLog(),
 	}}
 	for i, l := range listeners {
 		s.Logger.Info("serving /livez, /readyz and /metrics", "url", s.MetricsURLs[i].String(), "address", l.Addr().String())
-		o.tasks.Go(func() { _ = o.serve.Serve(l) }) // ends with Close
+		o.tasks.Go(func() { _ = o.serve.Serve(netutil.LimitListener(l, observers)) }) // ends with Close
 	}
 	return func() {
 		_ = o.serve.Close()

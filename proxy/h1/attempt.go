@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/textproto"
 	"os"
 	"strings"
 	"time"
@@ -186,8 +187,14 @@ func (a *attempt) cause(err error) error {
 	if errors.As(err, &op) {
 		return op.Err
 	}
+	var nonsense textproto.ProtocolError
+	if errors.As(err, &nonsense) {
+		return errBadAnswer // as in readAnswer, of trailers
+	}
 	return err
 }
+
+var errBadAnswer = errors.New("its answer is not HTTP")
 
 // readAnswer reads heads until a final one, and relays the others.
 func (a *attempt) readAnswer() (*http.Response, error) {
@@ -199,7 +206,7 @@ func (a *attempt) readAnswer() (*http.Response, error) {
 		cacheControl := hasField(raw, "cache-control")
 		res, err := http.ReadResponse(a.in.br, a.x.req)
 		if err != nil {
-			return nil, fmt.Errorf("parse answer: %w", err)
+			return nil, errBadAnswer // err has what the member said in it, which may be a value
 		}
 		if !cacheControl {
 			delete(res.Header, "Cache-Control") // the parser makes one up beside Pragma

@@ -31,7 +31,11 @@ type clientConn struct {
 
 	searching atomic.Int64 // requests that look for a member
 	proved    bool         // a request has come; the reader's own
-	idleFrom  time.Time    // when it was told to go because it was idle; Relay.check's own
+
+	// Relay.check's own
+	busyID uint32    // maxID at its last look
+	busyAt time.Time // when a stream was open, or had been opened since the look before
+	toldAt time.Time // when the client was told to go because it was idle
 
 	// under conn.mu
 	lastID   uint32 // the last stream that is served
@@ -57,7 +61,7 @@ func (cc *clientConn) wasReset(id uint32) bool { return slices.Contains(cc.reset
 
 func (r *Relay) newClient(ctx context.Context, nc net.Conn, first []byte) *clientConn {
 	c := newConn(r, nc, clientWindow)
-	cc := &clientConn{conn: c, session: r.Director.NewSession(), ctx: ctx}
+	cc := &clientConn{conn: c, session: r.Director.NewSession(), ctx: ctx, busyAt: time.Now()}
 	c.client = cc
 	cc.rd = newReader(c, cc, r.HeaderLimit)
 	cc.rd.in.Fill(first)

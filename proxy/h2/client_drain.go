@@ -21,19 +21,21 @@ func (cc *clientConn) drain() {
 // idleGrace is how long a client that is told to go may take.
 const idleGrace = 10 * time.Second
 
-// endIdle tells a client to go that has had nothing under way for longer than
-// limit, and closes its connection if it does not.
+// endIdle tells a client to go that has had no stream for longer than limit, and
+// closes its connection if it does not. PINGs keep no connection.
 func (cc *clientConn) endIdle(now time.Time, limit time.Duration) {
 	cc.mu.Lock()
-	idle := len(cc.streams) == 0 && now.Sub(time.UnixMilli(cc.lastRead.Load())) > limit
+	if len(cc.streams) > 0 || cc.maxID != cc.busyID {
+		cc.busyID, cc.busyAt = cc.maxID, now
+	}
 	cc.mu.Unlock()
 	switch {
-	case !idle:
-		cc.idleFrom = time.Time{}
-	case cc.idleFrom.IsZero():
-		cc.idleFrom = now
+	case now.Sub(cc.busyAt) <= limit:
+		cc.toldAt = time.Time{}
+	case cc.toldAt.IsZero():
+		cc.toldAt = now
 		cc.drain()
-	case now.Sub(cc.idleFrom) > idleGrace:
+	case now.Sub(cc.toldAt) > idleGrace:
 		cc.close()
 	}
 }

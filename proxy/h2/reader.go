@@ -39,7 +39,7 @@ type reader struct {
 	one [1]byte
 	dec *hpack.Decoder
 
-	limit     int // of a header list, in bytes
+	limit     int // of a header list, in bytes, as SETTINGS_MAX_HEADER_LIST_SIZE counts them
 	fields    []hpack.HeaderField
 	listSize  int
 	tooLarge  bool
@@ -57,15 +57,23 @@ type reader struct {
 func newReader(c *conn, h handler, limit int) *reader {
 	rd := &reader{c: c, h: h, limit: limit}
 	rd.dec = hpack.NewDecoder(tableSize, rd.emit)
-	rd.dec.SetMaxStringLength(limit)
+	rd.dec.SetMaxStringLength(overLimit * limit)
 	return rd
 }
 
+// overLimit is how many times its limit a header list is still decoded, so that
+// only its own request is refused. What goes beyond ends the connection.
+const overLimit = 4
+
+// emit takes a field. Of a list that is too long, what says which protocol is to
+// be answered is kept.
 func (rd *reader) emit(f hpack.HeaderField) {
 	rd.listSize += int(f.Size())
 	if rd.listSize > rd.limit {
-		rd.tooLarge, rd.fields = true, rd.fields[:0]
-		return
+		rd.tooLarge = true
+		if f.Name != "content-type" || int(f.Size()) > rd.limit {
+			return
+		}
 	}
 	rd.fields = append(rd.fields, f)
 }
@@ -80,6 +88,7 @@ func (rd *reader) run() error {
 			if err == nil && ok {
 				err = rd.handle(&f)
 				rd.in.Consume(n)
+				rd.noteWhole()
 			}
 			if err != nil {
 				if err = rd.refuse(err); err != nil {
@@ -93,8 +102,8 @@ func (rd *reader) run() error {
 		}
 		rd.b.flush()
 		if rd.c.client != nil {
-			rd.noteLate()
 			rd.c.waitDrained()
+			rd.noteLate()
 		}
 		if err := rd.fill(); err != nil {
 			return err
@@ -104,6 +113,14 @@ func (rd *reader) run() error {
 		if m := rd.c.member; m != nil {
 			m.ep.Heard(now)
 		}
+	}
+}
+
+// noteWhole notes that a frame has come whole: what follows has its own time. A
+// header block of many frames has one time for all.
+func (rd *reader) noteWhole() {
+	if rd.blockID == 0 && rd.late.Load() != 0 {
+		rd.late.Store(0)
 	}
 }
 
@@ -281,7 +298,7 @@ func (rd *reader) block(f *frame) error {
 		return connError{codeCompression, "header block can't be decoded"}
 	}
 	if !f.has(flagEndHeaders) {
-		if rd.listSize > 4*rd.limit {
+		if rd.listSize > overLimit*rd.limit {
 			return connError{codeEnhanceYourCalm, "header list too large"}
 		}
 		return nil

@@ -66,11 +66,20 @@ type rig struct {
 
 func startRig(t *testing.T, urls ...string) *rig {
 	t.Helper()
+	return startRigWith(t, nil, urls...)
+}
+
+// startRigWith lets change set the relay's fields.
+func startRigWith(t *testing.T, change func(r *Relay), urls ...string) *rig {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d := &director.Director{DialTimeout: time.Second, FailureWait: 200 * time.Millisecond, Logger: log}
 	r := &Relay{Director: d, Instance: policy.NewInstance(), DialTimeout: time.Second, Stats: &Stats{}, Refusals: &stats.Refusals{}, Retries: &stats.Retries{}, Answers: &stats.Answers{}, Logger: log}
 	d.OnDown, d.OnLeft = r.EndpointDown, r.EndpointLeft
+	if change != nil {
+		change(r)
+	}
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context, chan<- struct{}){d.Run, r.Run} {
 		ready := make(chan struct{})

@@ -306,7 +306,7 @@ func (s *stream) unplaced(cause error, b *batch) {
 	r := s.client.c.r
 	r.Stats.Failed.Add(1)
 	if !errors.Is(cause, context.Canceled) {
-		r.Logger.Debug("request not placed", "path", s.path, "error", cause)
+		r.Logger.Debug("request not placed", "call", s.what(), "error", cause)
 	}
 	s.count(status)
 	s.fail(status, message, b)

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,7 +57,8 @@ type line struct {
 }
 
 // Refuse counts one. what and client say which request of whom, for the log: what
-// must have no query, body, header field or value of the client's in it.
+// must have no body, header field or value of the client's in it. Of a path, what
+// may be a query, however it is written, is cut off.
 func (r *Refusals) Refuse(reason Reason, what, client string) {
 	if r == nil {
 		return
@@ -71,6 +73,9 @@ func (r *Refusals) Refuse(reason Reason, what, client string) {
 	if since := time.Since(l.at); since < lineInterval {
 		r.flushIn(lineInterval-since, reason)
 		return
+	}
+	if at := strings.IndexAny(what, "?#;&%"); at >= 0 {
+		what = what[:at]
 	}
 	r.log(reason, l, "last", what, "client", client)
 }
