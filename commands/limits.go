@@ -57,7 +57,8 @@ func setLimits(s *Settings, server *proxy.Server) error {
 	return nil
 }
 
-// affordableConnections is how many clients the process can have open files for.
+// affordableConnections is how many clients the process can have open files for;
+// the runtime has raised its limit to the most that it may have.
 func affordableConnections() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

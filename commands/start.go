@@ -169,6 +169,9 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if err := setLimits(s, server); err != nil {
 		return nil, nil, err
 	}
+	if most := affordableConnections(); most > 0 && server.MaxConnections > most {
+		logger.Warn("more client connections are allowed than the process may open files for", "max_connections", server.MaxConnections, "enough_for", most)
+	}
 	if s.IsSet("cors") {
 		server.CORS = s.List("cors")
 	}
