@@ -92,7 +92,7 @@ func TestMoreConnectionsThanFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	if _, err := newProxyServer(env, s, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+	if _, _, err := newProxyServer(env, s, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(log.String(), "max_connections=1000000000") {
