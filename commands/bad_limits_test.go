@@ -27,7 +27,9 @@ var badLimits = map[string]badInput{
 		`--max-connections: "many" is not a number of at least 0`, connectHint,
 	},
 	"connections in the environment": {
-		`proxy start`, []string{"ETCD_MAX_CONNECTIONS=1e3"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_MAX_CONNECTIONS=1e3"},
+		ExitUsage,
 		`ETCD_MAX_CONNECTIONS: "1e3" is not a number of at least 0`, "set ETCD_MAX_CONNECTIONS to a whole number such as 0",
 	},
 	"connections beyond all numbers": {
@@ -71,15 +73,21 @@ var badLimits = map[string]badInput{
 		`--client-idle-timeout: "-5s" is negative`, durationOf("--client-idle-timeout"),
 	},
 	"an HTTP proxy without a host": {
-		`proxy start --honor-proxy-env`, []string{"HTTP_PROXY=http://:3128"}, ExitUsage,
+		`proxy start --honor-proxy-env`,
+		[]string{"HTTP_PROXY=http://:3128"},
+		ExitUsage,
 		"HTTP_PROXY: it is not the URL of an HTTP proxy", honorHint,
 	},
 	"an HTTP proxy that is none, with a password": {
-		`proxy discover --honor-proxy-env`, []string{"HTTPS_PROXY=socks5://u:secret@h:1"}, ExitUsage,
+		`proxy discover --honor-proxy-env`,
+		[]string{"HTTPS_PROXY=socks5://u:secret@h:1"},
+		ExitUsage,
 		"HTTPS_PROXY: it is not the URL of an HTTP proxy", honorHint,
 	},
 	"honor that is neither": {
-		`proxy start`, []string{"ETCD_HONOR_PROXY_ENV=maybe"}, ExitUsage,
+		`proxy start`,
+		[]string{"ETCD_HONOR_PROXY_ENV=maybe"},
+		ExitUsage,
 		`ETCD_HONOR_PROXY_ENV: "maybe" is neither true nor false`, "set ETCD_HONOR_PROXY_ENV to true or false",
 	},
 }
