@@ -4,8 +4,10 @@ import (
 	"context"
 	"flag"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -79,10 +81,21 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, scriptParams("testdata/script"))
 }
 
-// TestScriptsAlone runs the scenarios that hold a time against a promise: no
-// other one runs beside them.
+// TestScriptsAlone runs the scenarios that hold a time against a promise, or take
+// the whole machine: none runs beside another one.
 func TestScriptsAlone(t *testing.T) {
-	testscript.Run(t, scriptParams("testdata/alone"))
+	files, err := filepath.Glob("testdata/alone/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d scenarios, %v", len(files), err)
+	}
+	for _, file := range files {
+		// What is parallel in it ends before the next one begins.
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			params := scriptParams("")
+			params.Files = []string{file}
+			testscript.Run(t, params)
+		})
+	}
 }
 
 func scriptParams(dir string) testscript.Params {
