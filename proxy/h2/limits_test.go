@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +85,7 @@ func TestHeaderLimit(t *testing.T) {
 		{"one field too long", 64 << 10, []string{"content-type", grpcType, "x", some(70 << 10)}, "grpc-status", "8"},
 		{"the type behind it", 64 << 10, []string{"x", some(70 << 10), "content-type", grpcType}, "grpc-status", "8"},
 		{"two together", 64 << 10, []string{"content-type", grpcType, "x", some(40 << 10), "y", some(40 << 10)}, "grpc-status", "8"},
+		{"its type again and again", 64 << 10, slices.Repeat([]string{"content-type", grpcType + ";" + some(1<<10)}, 2000), "grpc-status", "8"},
 		{"not gRPC", 64 << 10, []string{"content-type", "text/plain", "x", some(70 << 10)}, ":status", "431"},
 		{"200 KiB of 256", 256 << 10, []string{"content-type", grpcType, "x", some(200 << 10)}, "grpc-status", "0"},
 		{"over 256 KiB", 256 << 10, []string{"content-type", grpcType, "x", some(260 << 10)}, "grpc-status", "8"},
@@ -109,6 +111,9 @@ func TestHeaderLimit(t *testing.T) {
 			}
 			if o := c.wait(c.open(pathRange, false)); o.fields["grpc-status"] != "0" {
 				t.Fatalf("the connection does not go on: %+v", o)
+			}
+			if n := cap(r.relay.clientList()[0].rd.fields); n > tc.limit/32 { // RFC 9113 section 6.5.2: a field counts 32 at least
+				t.Errorf("there is room for %d fields", n)
 			}
 		})
 	}

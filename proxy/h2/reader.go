@@ -43,6 +43,7 @@ type reader struct {
 	fields    []hpack.HeaderField
 	listSize  int
 	tooLarge  bool
+	typed     bool   // the list has a content-type
 	blockID   uint32 // a header block is open
 	blockEnd  bool
 	blockRest int // CONTINUATION frames that may still come
@@ -71,10 +72,11 @@ func (rd *reader) emit(f hpack.HeaderField) {
 	rd.listSize += int(f.Size())
 	if rd.listSize > rd.limit {
 		rd.tooLarge = true
-		if f.Name != "content-type" || int(f.Size()) > rd.limit {
-			return
+		if f.Name != "content-type" || rd.typed || int(f.Size()) > rd.limit {
+			return // one byte names an entry of the table: there may be very many
 		}
 	}
+	rd.typed = rd.typed || f.Name == "content-type"
 	rd.fields = append(rd.fields, f)
 }
 
@@ -288,7 +290,7 @@ func (rd *reader) headers(f *frame) error {
 	if err := f.unpad(); err != nil {
 		return err
 	}
-	rd.fields, rd.listSize, rd.tooLarge = rd.fields[:0], 0, false
+	rd.fields, rd.listSize, rd.tooLarge, rd.typed = rd.fields[:0], 0, false, false
 	rd.blockID, rd.blockEnd, rd.blockRest = f.id, f.has(flagEndStream), maxContinuations
 	return rd.block(f)
 }
