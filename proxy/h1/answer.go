@@ -35,7 +35,7 @@ func (a *attempt) relay(res *http.Response) (after, error) {
 		chunked = true
 		h["Transfer-Encoding"] = []string{"chunked"}
 	}
-	last := x.mustClose() || !a.bodySent()
+	last := x.mustClose() || !a.bodyEnds()
 	if last {
 		h["Connection"] = []string{"close"}
 	}

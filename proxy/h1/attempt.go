@@ -168,6 +168,24 @@ func (a *attempt) bodySent() bool {
 	}
 }
 
+// bodyGrace is how long an answer waits for the end of the request's body: who
+// answers a whole request does so before the goroutine that has sent it is told.
+const bodyGrace = 5 * time.Millisecond
+
+// bodyEnds says whether the request was sent to its end, now or in a moment.
+func (a *attempt) bodyEnds() bool {
+	if a.body == nil || a.bodySent() {
+		return true
+	}
+	t := time.NewTimer(bodyGrace)
+	defer t.Stop()
+	select {
+	case <-a.body:
+	case <-t.C:
+	}
+	return a.bodySent()
+}
+
 // cause finds what really broke the attempt behind what was noticed first. The
 // body's goroutine has ended.
 func (a *attempt) cause(err error) error {
