@@ -51,6 +51,13 @@ func benchLoads() []*benchLoad {
 				atMost(addedLatency, "gateway", 2, 0),
 			}},
 		},
+		{
+			name: "open", does: "v3 range, 100 connections, open loop at half of what direct can do at most", run: runOpen,
+			rate: &rateLoad{conns: 100, streams: 1, kind: rangeOne, bars: []benchBar{
+				atMost(latency99, "direct", 1.3, 0),
+				atMost(proxyCPU, "gateway", 1.5, 0),
+			}},
+		},
 	}
 }
 
