@@ -58,6 +58,12 @@ func benchLoads() []*benchLoad {
 				atMost(proxyCPU, "gateway", 1.5, 0),
 			}},
 		},
+		{
+			name: "watch", does: "10,000 Watch streams on 100 connections that all see the same key; one write a second", run: runWatch,
+			rate: &rateLoad{conns: 100, streams: 100, unit: "event", bars: []benchBar{
+				atMost(latency99, "direct", 1.3, 0),
+			}},
+		},
 	}
 }
 
