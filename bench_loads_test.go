@@ -64,6 +64,7 @@ func benchLoads() []*benchLoad {
 				atMost(latency99, "direct", 1.3, 0),
 			}},
 		},
+		{name: "memory", does: "resident memory of the proxy, idle, and what clients add to it", run: runMemory},
 	}
 }
 
