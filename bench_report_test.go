@@ -123,9 +123,12 @@ type benchReport struct {
 
 // summary counts the bars and names those that were missed.
 func (r *benchReport) summary() string {
-	var missed, unknown []string
+	var missed, unknown, disturbed []string
 	all := 0
 	for _, result := range r.results {
+		if result.disturbed {
+			disturbed = append(disturbed, result.name)
+		}
 		for _, v := range result.verdicts {
 			all++
 			switch line := fmt.Sprintf("- %s: %s; it is %s\n", result.name, v.bar, v.got); {
@@ -138,6 +141,10 @@ func (r *benchReport) summary() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "## Bars\n\n%d of %d bars are reached.\n", all-len(missed)-len(unknown), all)
+	if len(disturbed) > 0 {
+		fmt.Fprintf(&b, "\n**Other processes took more than %.0f %% of the machine during %s: what is said of these loads means little.**\n",
+			100*quietShare, strings.Join(disturbed, ", "))
+	}
 	if len(missed) > 0 {
 		fmt.Fprintf(&b, "\nNot reached:\n\n%s", strings.Join(missed, ""))
 	}

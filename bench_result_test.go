@@ -16,6 +16,7 @@ type benchResult struct {
 	rows       [][]string
 	verdicts   []benchVerdict
 	notes      []string
+	disturbed  bool // by other processes: the verdicts mean little
 }
 
 // benchVerdict is a bar beside the figure.
@@ -71,8 +72,11 @@ func rateResult(r *rateLoad, ends []*benchEnd, rounds []benchRound) *benchResult
 	for _, bar := range r.bars {
 		result.verdicts = append(result.verdicts, bar.judge(ends, rounds))
 	}
-	result.notes = append(result.notes, fmt.Sprintf("The client itself took %.0f µs/%s with direct, %.0f with etcdops. %s",
-		medianMetric(rounds, clientCPU, "direct"), unit, medianMetric(rounds, clientCPU, ownVariant), disturbance(rounds)))
+	median, most := disturbance(rounds)
+	result.disturbed = median > quietShare
+	result.notes = append(result.notes, fmt.Sprintf("The client itself took %.0f µs/%s with direct, %.0f with etcdops. "+
+		"Other processes and the kernel's own threads took %.0f %% of the machine meanwhile (median of the measurements; %.0f %% at most).",
+		medianMetric(rounds, clientCPU, "direct"), unit, medianMetric(rounds, clientCPU, ownVariant), 100*median, 100*most))
 	return result
 }
 
@@ -120,18 +124,19 @@ func (bar *benchBar) judge(ends []*benchEnd, rounds []benchRound) benchVerdict {
 	return v
 }
 
-// disturbance says what other processes took meanwhile.
-func disturbance(rounds []benchRound) string {
+// quietShare is what others may take of the machine in half of the measurements.
+const quietShare = 0.1
+
+// disturbance is the share of the machine that other processes took meanwhile.
+func disturbance(rounds []benchRound) (median, most float64) {
 	var shares []float64
-	most := 0.0
 	for _, r := range rounds {
 		for _, s := range r {
 			shares = append(shares, s.others)
 			most = max(most, s.others)
 		}
 	}
-	return fmt.Sprintf("Other processes and the kernel's own threads took %.0f %% of the machine meanwhile (median of the measurements; %.0f %% at most).",
-		100*medianOf(shares), 100*most)
+	return medianOf(shares), most
 }
 
 // text is the result as markdown: it reads well on a terminal too.
