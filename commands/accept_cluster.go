@@ -50,7 +50,7 @@ Examples:
 func runProxyAcceptCluster(ctx context.Context, env *Env, opts acceptOptions) error {
 	id, err := parseClusterID(opts.ClusterID)
 	if err != nil {
-		return usageError("write it as etcdops proxy members does: 1 to 16 hex digits", "%q is not the ID of a cluster", opts.ClusterID)
+		return usageError(clusterIDHint(opts.ClusterID), "%q is not the ID of a cluster", opts.ClusterID)
 	}
 	path, err := runningProxy(ctx, env, opts.DataDir, "etcdops proxy accept-cluster "+opts.ClusterID)
 	if err != nil {
@@ -62,15 +62,45 @@ func runProxyAcceptCluster(ctx context.Context, env *Env, opts acceptOptions) er
 	var refused *proxy.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return fail(ExitRefused, err, "nothing was changed; see who answers with: etcdops proxy status")
+		return fail(ExitRefused, err, "nothing was changed; see who answers with: etcdops proxy status"+forDataDir(opts.DataDir))
 	case err != nil:
-		return controlFailure(err)
+		return controlFailure(opts.DataDir, err)
 	}
+	noteClusterID(ctx, env, client, id)
 	return env.printTable(opts.Output, Table{
 		Header: []string{"CLUSTER ID", "BEFORE", "MEMBERS", "ENDPOINTS"},
 		Rows:   [][]string{{answer.ClusterID, answer.Before, strconv.Itoa(answer.Members), strconv.Itoa(answer.Endpoints)}},
 		Value:  answer,
 	})
+}
+
+// clusterIDHint tells how to write what is no ID, or one in decimal.
+func clusterIDHint(text string) string {
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+		return fmt.Sprintf("in hex the decimal number %d is %016x", n, n)
+	}
+	return "write it as etcdops proxy members does: 1 to 16 hex digits"
+}
+
+// noteClusterID says where the proxy's own --cluster-id speaks against what it was
+// told now.
+func noteClusterID(ctx context.Context, env *Env, client proxy.ControlClient, id uint64) {
+	var standing standingReport
+	if err := client.Get(ctx, standingPath, nil, &standing); err != nil {
+		return // it was accepted, and that is what was asked
+	}
+	value := standing.Settings["cluster-id"]
+	if set, err := parseClusterID(value); err == nil && set != id {
+		fmt.Fprintf(env.Stderr, "note: that proxy was started with --cluster-id %s: change it, or its next start refuses this cluster\n", value)
+	}
+}
+
+// forDataDir is what a hint adds where a data directory was named.
+func forDataDir(dataDir string) string {
+	if dataDir == "" {
+		return ""
+	}
+	return " --data-dir " + dataDir
 }
 
 // parseClusterID reads an ID as etcd and our tables write it, in hex.
@@ -102,12 +132,17 @@ func runningProxy(ctx context.Context, env *Env, dataDir, command string) (path 
 }
 
 // controlFailure explains why a control socket gave no answer.
-func controlFailure(err error) error {
+func controlFailure(dataDir string, err error) error {
 	switch {
+	case noProxyThere(err) && dataDir != "":
+		return &Failure{
+			Code: ExitFailed, Message: "no proxy runs in " + dataDir,
+			Hint: "name the --data-dir of one that does, or start it with: etcdops proxy start --data-dir " + dataDir,
+		}
 	case errors.Is(err, os.ErrPermission):
 		return fail(ExitFailed, err, "run it as the proxy's user or root")
 	case noProxyThere(err):
 		return fail(ExitFailed, err, "no proxy runs there: name the --data-dir of one that does, or start it with: etcdops proxy start")
 	}
-	return fail(ExitFailed, err, "see its log, and whether it runs with: etcdops proxy members")
+	return fail(ExitFailed, err, "look at its log, and whether its process lives")
 }

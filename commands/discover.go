@@ -98,7 +98,10 @@ func runProxyDiscover(ctx context.Context, env *Env, opts discoverOptions) error
 // noClusterHint is what to type next where no source led to a cluster.
 func noClusterHint(s *Settings, r *discover.Resolution, err error) string {
 	var waiting *discover.WaitingError
+	var wrong *discover.WrongClusterError
 	switch {
+	case errors.As(err, &wrong):
+		return fmt.Sprintf("if that cluster is right, as after a restore: etcdops proxy accept-cluster %016x, where the proxy runs", wrong.Seen)
 	case errors.As(err, &waiting):
 		return "start the members that are missing; proxy start waits for them as long as it takes"
 	case !namesSource(s):

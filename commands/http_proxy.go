@@ -75,14 +75,27 @@ func environmentDial(env *Env) (memberDial, error) {
 		at := net.JoinHostPort(by.Hostname(), cmp.Or(by.Port(), "80"))
 		c, err := d.DialContext(ctx, network, at)
 		if err != nil {
-			return nil, fmt.Errorf("connect to HTTP proxy %s: %w", at, err)
+			return nil, throughProxy(ctx, "connect to HTTP proxy "+at, err)
 		}
 		if err := connectThrough(ctx, c, by, address); err != nil {
 			_ = c.Close()
-			return nil, fmt.Errorf("HTTP proxy %s: %w", at, err)
+			return nil, throughProxy(ctx, "HTTP proxy "+at, err)
 		}
 		return c, nil
 	}, nil
+}
+
+// throughProxy names the HTTP proxy in an error, which is not the member's: who looks
+// for the cause of it shall not find it alone.
+func throughProxy(ctx context.Context, step string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("%s: %v", step, err) //nolint:errorlint // hidden on purpose
 }
 
 // honorEnvironment gives the identities their way to members, and, with a logger,
@@ -100,6 +113,10 @@ func honorEnvironment(env *Env, s *Settings, ids *identities, logger *slog.Logge
 	if logger == nil {
 		return nil
 	}
+	if honor {
+		logger.Info("members are reached by the environment's HTTP proxy", "http", hostOf(env, "HTTP_PROXY", "http_proxy"),
+			"https", hostOf(env, "HTTPS_PROXY", "https_proxy"), "but_for", cmp.Or(env.Getenv("NO_PROXY"), env.Getenv("no_proxy")))
+	}
 	if names := meaninglessVariables(env, s, honor); len(names) > 0 {
 		hint := ""
 		if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(proxyVariables, name) }) {
@@ -108,6 +125,16 @@ func honorEnvironment(env *Env, s *Settings, ids *identities, logger *slog.Logge
 		logger.Warn("variables of the environment that mean nothing to this proxy", "names", strings.Join(names, ","), "hint", hint)
 	}
 	return nil
+}
+
+// hostOf is the host of the first variable that is set, without a password.
+func hostOf(env *Env, names ...string) string {
+	for _, name := range names {
+		if u, err := url.Parse(env.Getenv(name)); err == nil && u.Host != "" {
+			return u.Host
+		}
+	}
+	return "none"
 }
 
 // connectLimit bounds the head of the answer to CONNECT, in bytes.

@@ -95,8 +95,8 @@ func (ids *identities) checkCommonName(s *Settings, logger *slog.Logger) error {
 	if err != nil || leaf.Subject.CommonName == "" {
 		return err
 	}
-	return s.Bad(ids.memberCert, "use a certificate without a common name, or add --allow-client-cert-cn if the cluster has no auth, or that is wanted",
-		"it has the common name %q, and a cluster with auth on takes every client without a token for that user", leaf.Subject.CommonName)
+	return s.Bad(ids.memberCert, "name one without a common name in --client-cert-file and --client-key-file; or add --allow-client-cert-cn, if the cluster has no auth or wants that",
+		"it is shown to members and has the common name %q: a cluster with auth on takes every client without a token for that user", leaf.Subject.CommonName)
 }
 
 // loadDiscovery is how discovery services are reached, as etcd reads these

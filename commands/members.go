@@ -142,6 +142,7 @@ func findMembers(ctx context.Context, env *Env, opts membersOptions, user, passw
 		if err := checkMemory(opts.Settings); err != nil {
 			return nil, err
 		}
+		fmt.Fprintf(env.Stderr, "note: no proxy runs in %s; this is what its cluster file leads to\n", opts.Settings.String("data-dir"))
 		return membersBySources(ctx, opts, user, password)
 	case opts.Given:
 		return membersBySources(ctx, opts, user, password)
@@ -241,7 +242,8 @@ func markUsed(members []discover.MemberStatus, endpoints []proxy.Endpoint) {
 			case e.Used && e.Healthy:
 				m.Used = true
 			case e.Foreign != "":
-				why = append(why, e.URL+": "+e.Why)
+				m.Reason = "" // that of a stranger
+				why = append(why, e.URL+": "+e.Why+"; see: etcdops proxy accept-cluster --help")
 			case e.Used && m.Reason != "": // which says the same at greater length
 				why = append(why, "left out by the probe")
 			case e.Used:

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -92,7 +93,12 @@ func (r *reloader) reload() {
 		err = ids.checkCommonName(r.Settings, r.Logger)
 	}
 	if err != nil {
-		r.Logger.Error("tls files not reloaded, the old ones stay", "error", err)
+		hint := ""
+		var failure *Failure
+		if errors.As(err, &failure) {
+			hint = failure.Hint
+		}
+		r.Logger.Error("tls files not reloaded, the old ones stay", "error", err, "hint", hint)
 		return
 	}
 	r.Server.SetTLS(ids.Listener, ids.Members, ids.Peers)

@@ -57,7 +57,7 @@ func sourceSettings() []Setting {
 }
 
 var proxyFlags = []Setting{
-	{Name: "proxy", Default: defaultProxyMode, Values: []string{"on", "readonly"}, Usage: "`MODE`: on passes every request; readonly passes HTTP GET and HEAD alone, and no gRPC call"},
+	{Name: "proxy", Default: defaultProxyMode, Values: []string{"on", "readonly"}, Usage: "`MODE`: on passes every request; readonly refuses whatever is not known to be a read"},
 	{Name: "listen-client-urls", Default: defaultListenURLs, Usage: "`URLS` to listen on, with commas between: http, https or unix"},
 	{Name: "initial-cluster", Usage: "name=`PEERURL` of the members to ask for the member list, with commas between"},
 	{Name: "data-dir", Default: defaultDataDir, Usage: "`DIR` of the proxy's memory, in DIR/proxy"},

@@ -53,7 +53,7 @@ func clusterID(s *Settings) (id uint64, anyCluster bool, err error) {
 		return 0, true, nil
 	default:
 		if id, err = parseClusterID(value); err != nil {
-			return 0, false, s.Bad("cluster-id", "write its 16 hex digits, as etcdops proxy members shows them, or any", "%q is not the ID of a cluster", value)
+			return 0, false, s.Bad("cluster-id", clusterIDHint(value)+"; or any", "%q is not the ID of a cluster", value)
 		}
 		return id, false, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -210,6 +211,10 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	}
 	server.Accept = func(ctx context.Context, clusterID uint64) error {
 		_, err := follower.Accept(ctx, clusterID)
+		var wrong *discover.WrongClusterError
+		if errors.As(err, &wrong) {
+			return fmt.Errorf("no member answers for cluster %016x, but for cluster %016x", clusterID, wrong.Seen)
+		}
 		return err
 	}
 	var inspector atomic.Pointer[discover.Inspector]

@@ -54,7 +54,7 @@ func runProxyStatus(ctx context.Context, env *Env, opts statusOptions) error {
 	client := proxy.ControlClient{Path: path}
 	var answer proxy.StatusAndFigures
 	if err := client.Get(ctx, proxy.FiguresPath, nil, &answer); err != nil {
-		return controlFailure(err)
+		return controlFailure(opts.DataDir, err)
 	}
 	if err := env.printTables(opts.Output, statusTables(env, &answer), answer); err != nil {
 		return err
@@ -62,7 +62,7 @@ func runProxyStatus(ctx context.Context, env *Env, opts statusOptions) error {
 	if reasons := answer.Status.NotReady; opts.Check && len(reasons) > 0 {
 		return &Failure{
 			Code: ExitFailed, Message: "check failed: not ready: " + oneLine(strings.Join(reasons, "; ")),
-			Hint: "see the members with: etcdops proxy members",
+			Hint: "see the members with: etcdops proxy members" + forDataDir(opts.DataDir),
 		}
 	}
 	return nil
@@ -105,7 +105,7 @@ func endpointTable(env *Env, endpoints []proxy.Endpoint) Table {
 		if !e.Healthy {
 			healthy = env.Out.Bad.Sprint("no")
 		}
-		t.Rows = append(t.Rows, []string{e.URL, e.MemberName, yesNo(e.Used), healthy, oneLine(e.Why)})
+		t.Rows = append(t.Rows, []string{e.URL, e.MemberName, yesNo(e.Used && e.Healthy), healthy, oneLine(e.Why)})
 	}
 	return t
 }

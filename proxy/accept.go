@@ -53,7 +53,9 @@ func (s *Server) acceptCluster(ctx context.Context, r AcceptRequest) (AcceptAnsw
 	if !v.have || v.view.ClusterID != id {
 		return AcceptAnswer{}, fmt.Errorf("cluster %016x was accepted, and then did not answer: %w", id, v.err)
 	}
-	s.Logger.Warn("another cluster is followed, as an operator said", "before", a.Before, "cluster_id", hexID(id))
+	if a.Before != hexID(id) {
+		s.Logger.Warn("another cluster is followed, as an operator said", "before", a.Before, "cluster_id", hexID(id))
+	}
 	a.ClusterID, a.Members, a.Endpoints = hexID(id), len(v.view.Members), s.director.Size()
 	return a, nil
 }

@@ -24,6 +24,7 @@ var (
 	metricRefusals    = metric("refusals_total", "Requests and connections that the proxy refused, by reason.", "reason")
 	metricOpen        = metric("open_requests", "Requests under way, by kind.", "kind")
 	metricConnections = metric("client_connections", "Client connections, by protocol; none is one on which no byte has come.", "protocol")
+	metricConnLimit   = metric("client_connections_limit", "How many client connections there may be; 0 is no limit.")
 	metricMemberConns = metric("member_connections", "Connections to a member, by protocol.", "member", "protocol")
 	metricBytes       = metric("client_bytes_total", "Bytes over the connections of clients, received or sent by the proxy.", "direction")
 	metricMemberBytes = metric("member_bytes_total", "Bytes over the connections to a member, received or sent by the proxy.", "member", "direction")
@@ -41,7 +42,7 @@ var (
 // metrics are all families of ours.
 var metrics = []*prometheus.Desc{
 	metricBuild, metricReady, metricRequests, metricFailed, metricRetries, metricRefusals, metricOpen,
-	metricConnections, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
+	metricConnections, metricConnLimit, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
 	metricEndpoints, metricUnused, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
 }
 
@@ -80,6 +81,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			gauge(d, float64(r.Count), r.Reason)
 		}
 	}
+	gauge(metricConnLimit, float64(c.s.MaxConnections))
 	for _, m := range f.MemberConnections {
 		gauge(metricMemberConns, float64(m.Count), m.Member, m.Protocol)
 	}

@@ -23,7 +23,7 @@ const (
 )
 
 // probeRequest asks for what every etcd answers without a quorum and without
-// rights. Any answer at all proves the process alive.
+// rights. Any answer but a 5xx proves the process alive.
 const probeRequest = "GET /version HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%s\r\n"
 
 // ProbeAgent is the User-Agent of calls of our own.
@@ -103,7 +103,9 @@ func (e *Endpoint) judge(err error, began time.Time) {
 	case err == nil && down:
 		if e.release() {
 			e.cut = false
-			e.d.Logger.Info("endpoint up again", "endpoint", e.String())
+			if e.foreign.Load() == 0 {
+				e.d.Logger.Info("endpoint up again", "endpoint", e.String())
+			}
 			e.d.recount()
 		}
 		return
@@ -169,8 +171,11 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	if !errors.Is(err, io.EOF) || res.Close {
 		p.close()
 	}
-	if e.ledBack(res.Header["Proxy-Status"]) {
+	switch {
+	case e.ledBack(res.Header["Proxy-Status"]):
 		return ErrLoop
+	case res.StatusCode >= http.StatusInternalServerError: // no etcd says so: a proxy that reaches none does
+		return fmt.Errorf("GET /version was answered %s", res.Status)
 	}
 	return nil
 }

@@ -54,6 +54,8 @@ type line struct {
 	at       time.Time // of the last one
 	logged   int64     // how many refusals the lines so far have told of
 	flushing bool
+	what     string // the last one's
+	client   string
 }
 
 // Refuse counts one. what and client say which request of whom, for the log: what
@@ -70,14 +72,15 @@ func (r *Refusals) Refuse(reason Reason, what, client string) {
 	l := &r.lines[reason]
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if at := strings.IndexAny(what, "?#;&%"); at >= 0 {
+		what = what[:at]
+	}
+	l.what, l.client = what, client
 	if since := time.Since(l.at); since < lineInterval {
 		r.flushIn(lineInterval-since, reason)
 		return
 	}
-	if at := strings.IndexAny(what, "?#;&%"); at >= 0 {
-		what = what[:at]
-	}
-	r.log(reason, l, "last", what, "client", client)
+	r.log(reason, l)
 }
 
 // flush tells of those that no line has told of.
@@ -105,9 +108,9 @@ func (r *Refusals) flushIn(wait time.Duration, reason Reason) {
 }
 
 // log writes a line; l.mu is held.
-func (r *Refusals) log(reason Reason, l *line, more ...any) {
+func (r *Refusals) log(reason Reason, l *line) {
 	n := r.counts[reason].Load()
-	r.Logger.Warn("refused", append([]any{"reason", reason.String(), "count", n - l.logged}, more...)...)
+	r.Logger.Warn("refused", "reason", reason.String(), "count", n-l.logged, "last", l.what, "client", l.client)
 	l.at, l.logged = time.Now(), n
 }
 

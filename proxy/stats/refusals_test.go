@@ -52,7 +52,7 @@ func wantLines(t *testing.T, l *lines, want ...string) {
 }
 
 // The first refusal is told at once, those of the next 10 s by one line at their
-// end, and then the same again.
+// end, which names the last one, and then the same again.
 func TestRefusalsAreToldSparingly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, l := logged()
@@ -65,14 +65,14 @@ func TestRefusalsAreToldSparingly(t *testing.T) {
 		wantLines(t, l)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		wantLines(t, l, "10 reason=readonly count=9")
+		wantLines(t, l, `10 reason=readonly count=9 last="PUT /v2/keys/foo" client=10.0.0.2:2`)
 
 		// That line counts as one too.
 		r.Refuse(Readonly, "a", "b")
 		wantLines(t, l)
 		time.Sleep(lineInterval)
 		synctest.Wait()
-		wantLines(t, l, "20 reason=readonly count=1")
+		wantLines(t, l, "20 reason=readonly count=1 last=a client=b")
 
 		// Silence costs no line, and ends the thrift.
 		time.Sleep(time.Hour)
@@ -101,7 +101,7 @@ func TestRefusalsOfEachReason(t *testing.T) {
 		slices.Sort(got)
 		want = nil
 		for reason := range numReasons {
-			want = append(want, fmt.Sprintf("10 reason=%s count=2", reason))
+			want = append(want, fmt.Sprintf("10 reason=%s count=2 last=a client=b", reason))
 		}
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
