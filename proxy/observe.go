@@ -48,6 +48,7 @@ func (s *Server) listenMetrics(ctx context.Context) ([]net.Listener, error) {
 			}
 			return nil, &ListenError{u.String(), "--listen-metrics-urls", err}
 		}
+		l = netutil.LimitListener(l, observers) // below TLS: net/http has to see that
 		if u.Scheme == "https" {
 			l = tls.NewListener(l, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 				return s.listenTLS.Load(), nil
@@ -72,7 +73,7 @@ func (s *Server) observe(ctx context.Context, listeners []net.Listener) (end fun
 	}}
 	for i, l := range listeners {
 		s.Logger.Info("serving /livez, /readyz and /metrics", "url", s.MetricsURLs[i].String(), "address", l.Addr().String())
-		o.tasks.Go(func() { _ = o.serve.Serve(netutil.LimitListener(l, observers)) }) // ends with Close
+		o.tasks.Go(func() { _ = o.serve.Serve(l) }) // ends with Close
 	}
 	return func() {
 		_ = o.serve.Close()
