@@ -163,8 +163,13 @@ func (f *flood) open(n int) error {
 		if n--; n < 0 {
 			return nil
 		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 		if err != nil {
+			return fmt.Errorf("open socket: %w", err)
+		}
+		unix.CloseOnExec(fd)
+		if err := unix.SetNonblock(fd, true); err != nil {
+			_ = unix.Close(fd)
 			return fmt.Errorf("open socket: %w", err)
 		}
 		to := &f.clear
