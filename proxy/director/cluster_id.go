@@ -184,6 +184,10 @@ func (e *Endpoint) clusterID(ctx context.Context) (uint64, error) {
 // itself; two that lead to each other would else wait for each other's question.
 const ClusterIDField = "etcdops-cluster-id"
 
+// ClusterIDCall is the call by which the question is put; on no other one does the
+// field mean anything.
+const ClusterIDCall = "/etcdserverpb.Watch/Watch"
+
 var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
 	CreateRequest: &etcdserverpb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")},
 }}

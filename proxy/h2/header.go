@@ -65,13 +65,14 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 		case "via":
 			h.via = append(h.via, f.Value)
 		case director.ClusterIDField:
-			h.asksCluster = true
+			h.asksCluster = true // if it is that call
 		case "host":
 			if h.authority == "" {
 				h.authority = f.Value
 			}
 		}
 	}
+	h.asksCluster = h.asksCluster && h.path == director.ClusterIDCall
 	ok = h.method != "" && h.method != "CONNECT" && validName(strings.ToLower(h.method)) &&
 		h.scheme != "" && plainText(h.authority) && plainText(h.path) &&
 		(strings.HasPrefix(h.path, "/") || h.path == "*" && h.method == "OPTIONS")

@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
 )
 
@@ -140,5 +142,21 @@ func TestLoopOfALongRequest(t *testing.T) {
 	kv, err := newClient(t, r.addr).Get(t.Context(), "foo")
 	if err != nil || kv.Kvs[0].Version != 4 {
 		t.Fatalf("%+v, %v", kv, err)
+	}
+}
+
+// The question for the cluster's ID is put by a watch; the same field on another
+// call changes nothing of it.
+func TestClusterIsAskedByAWatchAlone(t *testing.T) {
+	for path, asks := range map[string]bool{
+		"/etcdserverpb.Watch/Watch": true, "/etcdserverpb.KV/Put": false, "/etcdserverpb.KV/Range": false,
+	} {
+		h, ok := parseRequest([]hpack.HeaderField{
+			{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
+			{Name: "content-type", Value: "application/grpc"}, {Name: director.ClusterIDField, Value: "?"},
+		})
+		if !ok || h.asksCluster != asks {
+			t.Errorf("%s: %v, asks %v", path, ok, h.asksCluster)
+		}
 	}
 }

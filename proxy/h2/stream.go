@@ -386,7 +386,8 @@ func (sd *side) failPlain(status int, message string) {
 
 // newStream makes the stream of a checked request head.
 func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
-	s := &stream{path: h.path, call: policy.CallOf(h.path), toCome: h.length, read: policy.GRPCRead(h.path), plain: !h.grpc(), keeping: true, end: end}
+	call := policy.CallOf(h.path)
+	s := &stream{path: h.path, call: call, toCome: h.length, read: call.ChangesNothing(), plain: !h.grpc(), keeping: true, end: end}
 	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
 	s.head = append(s.head, fields...)
 	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})

@@ -1,7 +1,5 @@
 package policy
 
-import "slices"
-
 // A call is one of etcd's gRPC methods and its paths in the JSON gateway.
 type call struct {
 	method string   // full: /package.Service/Method
@@ -105,17 +103,15 @@ func CallAt(path string) Call { return callAt[path] }
 
 // String names the call as service and method, "other" where it is not known.
 func (c Call) String() string {
-	if c == 0 || int(c) >= NumCalls {
+	if c == 0 {
 		return "other"
 	}
 	return calls[c-1].method[1:]
 }
 
 var (
-	byMethod = map[string]kind{}
-	byPath   = map[string]kind{} // with each prefix
-	callOf   = map[string]Call{}
-	callAt   = map[string]Call{}
+	callOf = map[string]Call{}
+	callAt = map[string]Call{} // with each prefix
 )
 
 func init() {
@@ -123,15 +119,30 @@ func init() {
 		panic("policy: NumCalls is not the number of calls and one")
 	}
 	for i, c := range calls {
-		byMethod[c.method], callOf[c.method] = c.kind, Call(i+1)
+		callOf[c.method] = Call(i + 1)
 		for _, path := range c.paths {
 			for _, prefix := range gatewayPrefixes {
-				byPath[prefix+path], callAt[prefix+path] = c.kind, Call(i+1)
+				callAt[prefix+path] = Call(i + 1)
 			}
 		}
 	}
 }
 
-// changesNothing tells whether a call may be sent to a second member when the
-// first did not answer.
-func (k kind) changesNothing() bool { return slices.Contains([]kind{read, repeatable}, k) }
+// kind is what must be known of the call; one that is not known is refused.
+func (c Call) kind() kind {
+	if c == 0 {
+		return refused
+	}
+	return calls[c-1].kind
+}
+
+// ChangesNothing says that the call may be sent to a second member when the first
+// did not answer.
+func (c Call) ChangesNothing() bool {
+	k := c.kind()
+	return k == read || k == repeatable
+}
+
+// Judged says that what is in the call decides whether it passes on a readonly
+// proxy: JudgeGRPC or JudgeJSON must see it whole.
+func (c Call) Judged() bool { return c.kind() == judged }

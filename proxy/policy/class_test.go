@@ -36,7 +36,7 @@ func TestHTTPRead(t *testing.T) {
 	}
 }
 
-func TestGRPCRead(t *testing.T) {
+func TestChangesNothing(t *testing.T) {
 	for method, want := range map[string]bool{
 		"/etcdserverpb.KV/Range":               true,
 		"/etcdserverpb.Watch/Watch":            true,
@@ -51,7 +51,7 @@ func TestGRPCRead(t *testing.T) {
 		"/unknown.Service/Get":                 false,
 		"":                                     false,
 	} {
-		if got := GRPCRead(method); got != want {
+		if got := CallOf(method).ChangesNothing(); got != want {
 			t.Errorf("%s: %v", method, got)
 		}
 	}

@@ -39,9 +39,6 @@ var readMessages = map[protoreflect.FullName]bool{
 	"etcdserverpb.AlarmRequest": true,
 }
 
-// Judged tells whether a readonly proxy must look into a gRPC call.
-func Judged(fullMethod string) bool { return byMethod[fullMethod] == judged }
-
 // JudgeGRPC is why a readonly proxy refuses the body of a judged call; "" if all
 // that is in it is reads. The body is gRPC's: one message behind its prefix, not
 // compressed (grpc.io, PROTOCOL-HTTP2.md). Of the message, the wire is walked: a

@@ -10,7 +10,7 @@ import (
 // if it is Judged by its content. What is not known to be a read is refused (law 6
 // of the design).
 func ReadonlyGRPC(fullMethod string) (refusal string) {
-	if kind := byMethod[fullMethod]; kind == read || kind == judged {
+	if kind := CallOf(fullMethod).kind(); kind == read || kind == judged {
 		return ""
 	}
 	return fullMethod + " is refused: this endpoint is readonly"
@@ -42,9 +42,9 @@ func ReadonlyHTTP(method, rawPath, override, upgrade string) (refusal, judge str
 		return "X-HTTP-Method-Override is refused" + readonly, ""
 	case upgrade != "" && (method != "GET" || !strings.EqualFold(upgrade, "websocket") || rawPath != "/v3/watch"):
 		return "an upgrade of " + rawPath + " is refused" + readonly, ""
-	case gateway && byPath[decoded] == judged:
+	case gateway && CallAt(decoded).kind() == judged:
 		return "", decoded
-	case gateway && byPath[decoded] != read:
+	case gateway && CallAt(decoded).kind() != read:
 		return method + " " + decoded + " is refused" + readonly, ""
 	case gateway:
 		return "", ""
