@@ -152,8 +152,11 @@ func TestClusterIsAskedByAWatchAlone(t *testing.T) {
 		"/etcdserverpb.Watch/Watch": true, "/etcdserverpb.KV/Put": false, "/etcdserverpb.KV/Range": false,
 	} {
 		h, ok := parseRequest([]hpack.HeaderField{
-			{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
-			{Name: "content-type", Value: "application/grpc"}, {Name: director.ClusterIDField, Value: "?"},
+			{Name: ":method", Value: "POST"},
+			{Name: ":scheme", Value: "http"},
+			{Name: ":path", Value: path},
+			{Name: "content-type", Value: "application/grpc"},
+			{Name: director.ClusterIDField, Value: "?"},
 		})
 		if !ok || h.asksCluster != asks {
 			t.Errorf("%s: %v, asks %v", path, ok, h.asksCluster)
