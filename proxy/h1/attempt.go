@@ -7,9 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 	"os"
-	"strings"
 	"time"
 
 	"etcdops/proxy/director"
@@ -26,7 +24,10 @@ type attempt struct {
 	in  inbox         // what the member sends
 	out *bufio.Writer // to the member
 
-	body       chan struct{} // closed when the body's goroutine has ended; nil without one
+	head   answerHead // the last one read
+	answer body       // of the final one
+
+	sending    chan struct{} // closed when the body's goroutine has ended; nil without one
 	bodyErr    error         // why it ended early
 	begun      bool          // the final answer's head was given to the client
 	untilClose bool          // only the connection's end ends the client's answer
@@ -59,37 +60,47 @@ func (a *attempt) both() (next after, clean bool, err error) {
 		return 0, false, fmt.Errorf("send request: %w", sendErr)
 	}
 	// After any other error the member may have answered early and closed.
-	res, err := a.readAnswer()
-	if err != nil {
+	if err := a.readAnswer(); err != nil {
 		if sendErr != nil {
 			err = fmt.Errorf("send request: %w", sendErr)
 		}
 		return 0, false, err
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
+	if a.head.status == http.StatusSwitchingProtocols {
 		if !a.x.upgrade {
 			return 0, false, errors.New("switched protocols unasked")
 		}
-		return cutOff, false, a.relayTunnel(res)
+		return cutOff, false, a.relayTunnel()
 	}
-	if a.x.r.Instance.Refused(strings.Join(res.Header["Proxy-Status"], ",")) {
-		_, err := io.CopyN(io.Discard, res.Body, keptLimit) // so that the connection can be used again
-		return 0, sendErr == nil && errors.Is(err, io.EOF) && !res.Close, director.ErrLoop
+	kept := sendErr == nil && !a.head.last
+	if a.head.fields.has(proxyStatus) && a.x.r.Instance.Refused(a.head.fields.joined(proxyStatus, "")) {
+		return 0, a.skipAnswer() && kept, director.ErrLoop
 	}
-	next, err = a.relay(res)
-	return next, sendErr == nil && !res.Close, err
+	next, clean, err = a.relay()
+	return next, clean && kept, err
+}
+
+// skipAnswer gets over an answer that nobody is given, and says whether the
+// connection can be used again.
+func (a *attempt) skipAnswer() bool {
+	body := a.openAnswer()
+	_, err := io.CopyN(io.Discard, body, keptLimit)
+	return errors.Is(err, io.EOF)
 }
 
 // send writes the request. A body that was not kept is left to a goroutine of
 // its own, because the answer may begin, and even end, before it.
 func (a *attempt) send() error {
 	x := a.x
-	if err := x.writeHead(a.out, a.m.ep); err != nil {
+	if err := x.writeRequest(a.out, a.m.ep); err != nil {
 		return err
 	}
 	if !x.whole {
 		x.streamed = true
-		a.body = make(chan struct{})
+		if err := x.cl.src.apply(); err != nil { // from here on the deadline is stopBody's
+			return errClientLeft
+		}
+		a.sending = make(chan struct{})
 		go a.sendBody()
 		return nil
 	}
@@ -101,16 +112,16 @@ func (a *attempt) send() error {
 
 // sendBody streams the request's body.
 func (a *attempt) sendBody() {
-	defer close(a.body)
+	defer close(a.sending)
 	x := a.x
 	var readErr error
 	writeErr := a.out.Flush() // the head does not wait for the body
 	if writeErr == nil {
-		readErr, writeErr = copyBody(a.out, x.req.Body, x.head.chunked, true)
+		readErr, writeErr = copyBody(a.out, &x.body, x.head.chunked, true)
 	}
 	if readErr == nil && writeErr == nil {
 		if x.head.chunked {
-			writeErr = writeTrailer(a.out, x.req.Trailer)
+			writeErr = writeTrailer(a.out, &x.body.trailer)
 		}
 		if writeErr == nil {
 			writeErr = a.out.Flush()
@@ -142,14 +153,14 @@ func clientFault(err error) error {
 // stopBody waits for the body's goroutine, which it interrupts if it is still at
 // work, and says whether the request was sent whole.
 func (a *attempt) stopBody() bool {
-	if a.body == nil {
+	if a.sending == nil {
 		return true
 	}
 	a.x.whole = a.bodySent()
 	if !a.x.whole {
 		a.m.sever(errClosed)
 		_ = a.x.cl.c.SetReadDeadline(time.Unix(1, 0))
-		<-a.body
+		<-a.sending
 	}
 	return a.x.whole
 }
@@ -157,11 +168,11 @@ func (a *attempt) stopBody() bool {
 // bodySent says whether the request has been read from the client, and sent, to
 // its end.
 func (a *attempt) bodySent() bool {
-	if a.body == nil {
+	if a.sending == nil {
 		return true
 	}
 	select {
-	case <-a.body:
+	case <-a.sending:
 		return a.bodyErr == nil
 	default:
 		return false
@@ -174,13 +185,13 @@ const bodyGrace = 5 * time.Millisecond
 
 // bodyEnds says whether the request was sent to its end, now or in a moment.
 func (a *attempt) bodyEnds() bool {
-	if a.body == nil || a.bodySent() {
+	if a.sending == nil || a.bodySent() {
 		return true
 	}
 	t := time.NewTimer(bodyGrace)
 	defer t.Stop()
 	select {
-	case <-a.body:
+	case <-a.sending:
 	case <-t.C:
 	}
 	return a.bodySent()
@@ -205,9 +216,9 @@ func (a *attempt) cause(err error) error {
 	if errors.As(err, &op) {
 		return op.Err
 	}
-	var nonsense textproto.ProtocolError
-	if errors.As(err, &nonsense) {
-		return errBadAnswer // as in readAnswer, of trailers
+	var no *refusal
+	if errors.As(err, &no) {
+		return errBadAnswer // its trailers
 	}
 	return err
 }
@@ -215,25 +226,23 @@ func (a *attempt) cause(err error) error {
 var errBadAnswer = errors.New("its answer is not HTTP")
 
 // readAnswer reads heads until a final one, and relays the others.
-func (a *attempt) readAnswer() (*http.Response, error) {
+func (a *attempt) readAnswer() error {
 	for {
 		raw, err := a.in.head(headLimit)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		cacheControl := hasField(raw, "cache-control")
-		res, err := http.ReadResponse(a.in.br, a.x.req)
-		if err != nil {
-			return nil, errBadAnswer // err has what the member said in it, which may be a value
+		if err := a.head.read(raw); err != nil {
+			return err
 		}
-		if !cacheControl {
-			delete(res.Header, "Cache-Control") // the parser makes one up beside Pragma
+		if a.head.final() {
+			return nil
 		}
-		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
-			return res, nil
+		if err := a.x.relayInterim(&a.head); err != nil {
+			return err
 		}
-		if err := a.x.relayInterim(res); err != nil {
-			return nil, err
+		if _, err := a.in.br.Discard(len(raw)); err != nil {
+			return err
 		}
 	}
 }

@@ -2,13 +2,86 @@ package h1
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
-	"net/http"
-	"slices"
-	"strings"
+	"net/http/httputil"
 	"sync"
 )
+
+// body is what follows a head. The zero value is empty.
+type body struct {
+	in      *inbox
+	left    int64     // bytes of it to come; -1 where only its own end says
+	chunks  io.Reader // set where it is chunked
+	trailer fields    // of a chunked body that has ended
+	err     error     // set when it has ended
+}
+
+// open begins the body of length bytes, -1 for until the end of the stream, that
+// comes from in.
+func (b *body) open(in *inbox, length int64, chunked bool) {
+	*b = body{in: in, left: length, trailer: fields{list: b.trailer.list[:0]}}
+	switch {
+	case chunked:
+		b.left = -1
+		b.chunks = httputil.NewChunkedReader(in.br)
+	case length == 0:
+		b.err = io.EOF
+	}
+}
+
+// Read implements io.Reader. A body that ends before its time ends with
+// io.ErrUnexpectedEOF.
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.in == nil {
+		return 0, io.EOF
+	}
+	var n int
+	switch {
+	case b.chunks != nil:
+		if n, b.err = b.chunks.Read(p); errors.Is(b.err, io.EOF) {
+			b.err = b.readTrailer()
+		}
+	case b.left < 0:
+		n, b.err = b.in.br.Read(p)
+	default:
+		n, b.err = b.in.br.Read(p[:min(int64(len(p)), b.left)])
+		if b.left -= int64(n); b.left == 0 {
+			b.err = io.EOF
+		} else if errors.Is(b.err, io.EOF) {
+			b.err = io.ErrUnexpectedEOF
+		}
+	}
+	return n, b.err
+}
+
+// readTrailer reads what follows the last chunk (RFC 9112 section 7.1.2). The
+// error is io.EOF where all is well.
+func (b *body) readTrailer() error {
+	end, err := b.in.br.Peek(2)
+	if err == nil && string(end) == "\r\n" {
+		_, err = b.in.br.Discard(2)
+	} else if err == nil {
+		var raw []byte
+		if raw, err = b.in.head(headLimit); err == nil {
+			if no := b.trailer.scan(bytes.Clone(raw)); no != nil {
+				return no
+			}
+			_, err = b.in.br.Discard(len(raw))
+		}
+	}
+	switch {
+	case err == nil:
+		return io.EOF
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
 
 const (
 	// pieceSize is how much of a body is read at once, in bytes.
@@ -61,34 +134,4 @@ func (p *piece) frame(n int) []byte {
 	end := chunkHead + n
 	end += copy(p[end:], "\r\n")
 	return p[start:end]
-}
-
-// announceTrailer names the trailer fields to come.
-func announceTrailer(w *bufio.Writer, trailer http.Header) {
-	if names := trailerNames(trailer); len(names) > 0 {
-		put(w, "Trailer: ", strings.Join(names, ", "), "\r\n")
-	}
-}
-
-// writeTrailer writes the last chunk and the trailer fields.
-func writeTrailer(w *bufio.Writer, trailer http.Header) error {
-	put(w, "0\r\n")
-	for _, name := range trailerNames(trailer) {
-		if err := (http.Header{name: trailer[name]}).Write(w); err != nil {
-			return err
-		}
-	}
-	_, err := w.WriteString("\r\n")
-	return err
-}
-
-func trailerNames(trailer http.Header) []string {
-	var names []string
-	for name := range trailer {
-		if !slices.Contains(hopByHop, name) && !slices.Contains(notInTrailers, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }

@@ -319,9 +319,9 @@ func TestBodySentOnlyWhereItEndedWell(t *testing.T) {
 		want bool
 	}{
 		"nothing to stream": {attempt{}, true},
-		"under way":         {attempt{body: make(chan struct{})}, false},
-		"ended well":        {attempt{body: ended}, true},
-		"member broke off":  {attempt{body: ended, bodyErr: io.ErrClosedPipe}, false},
+		"under way":         {attempt{sending: make(chan struct{})}, false},
+		"ended well":        {attempt{sending: ended}, true},
+		"member broke off":  {attempt{sending: ended, bodyErr: io.ErrClosedPipe}, false},
 	} {
 		if got := c.a.bodySent(); got != c.want {
 			t.Errorf("%s: %v", name, got)

@@ -43,6 +43,9 @@ type client struct {
 	waits   atomic.Bool // the request under way waits for something to happen
 	proved  bool        // a request with a good head has come
 
+	addressed bool // ip was looked at
+	ip        string
+
 	mu     sync.Mutex
 	idle   bool    // waits for a request
 	over   bool    // the client left, or we cut it
@@ -52,7 +55,7 @@ type client struct {
 func newClient(r *Relay, c net.Conn, first []byte) *client {
 	cl := &client{r: r, c: c, session: r.Director.NewSession()}
 	sock, _ := c.(*socket.Conn)
-	cl.src = source{c: c, sock: sock, first: bytes.Clone(first)}
+	cl.src = source{c: c, sock: sock, first: bytes.Clone(first), headTimeout: r.HeadTimeout}
 	return cl
 }
 
@@ -119,8 +122,9 @@ func (cl *client) once(ctx context.Context) after {
 		cl.out = nil
 	}()
 	cl.in.open(&cl.src)
-	req, head, err := cl.readRequest()
-	if err != nil {
+	x := cl.newExchange()
+	defer x.done()
+	if err := cl.readHead(&x.head); err != nil {
 		var no *refusal
 		if !errors.As(err, &no) {
 			return cutOff // the client left in the middle of a head
@@ -132,7 +136,8 @@ func (cl *client) once(ctx context.Context) after {
 		case http.StatusRequestTimeout:
 			reason = stats.HeaderTimeout
 		}
-		x := &exchange{cl: cl, r: cl.r, req: &http.Request{}, head: requestHead{minor: 1}, streamed: true, api: stats.Other}
+		x.head.reset() // what was read of it means nothing
+		x.streamed = true
 		return x.refuse(reason, no.status, no.text)
 	}
 	if !cl.proved && cl.r.Proved != nil {
@@ -142,40 +147,33 @@ func (cl *client) once(ctx context.Context) after {
 	cl.r.Stats.Requests.Add(1)
 	cl.r.Stats.Inflight.Add(1)
 	defer cl.r.Stats.Inflight.Add(-1)
-	x := newExchange(cl, req, head)
-	cl.waits.Store(x.waits())
-	defer cl.waits.Store(false)
+	x.begin()
+	if x.waits() {
+		cl.waits.Store(true)
+		defer cl.waits.Store(false)
+	}
 	return x.run(ctx)
 }
 
-// readRequest reads and checks a head. The error is a *refusal where the client
-// is to be told.
-func (cl *client) readRequest() (*http.Request, requestHead, error) {
-	none := requestHead{}
-	if err := cl.c.SetReadDeadline(time.Now().Add(cl.r.HeadTimeout)); err != nil {
-		return nil, none, err
-	}
+// readHead reads and checks a head. The error is a *refusal where the client is to
+// be told.
+func (cl *client) readHead(h *requestHead) error {
+	cl.src.next = limitHead
 	raw, err := cl.in.head(cl.r.HeadLimit)
+	cl.src.next = limitNothing
 	switch {
 	case errors.Is(err, errHeadTooLong):
-		return nil, none, &refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's head is longer than %d bytes", cl.r.HeadLimit)}
+		return &refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request's head is longer than %d bytes", cl.r.HeadLimit)}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, none, &refusal{http.StatusRequestTimeout, "the request's head took too long"}
+		return &refusal{http.StatusRequestTimeout, "the request's head took too long"}
 	case err != nil:
-		return nil, none, err
+		return err
 	}
-	head, no := checkHead(raw)
-	if no != nil {
-		return nil, none, no
+	if no := h.read(raw); no != nil {
+		return no
 	}
-	req, err := http.ReadRequest(cl.in.br)
-	if err != nil {
-		return nil, none, &refusal{http.StatusBadRequest, err.Error()}
-	}
-	if !head.cacheControl {
-		delete(req.Header, "Cache-Control") // the parser makes one up beside Pragma
-	}
-	return req, head, cl.c.SetReadDeadline(time.Time{})
+	_, err = cl.in.br.Discard(len(raw))
+	return err
 }
 
 // cut ends the connection and what it waits for.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
@@ -23,11 +24,11 @@ const (
 type exchange struct {
 	cl   *client
 	r    *Relay
-	req  *http.Request
 	head requestHead
+	body body
+	try  attempt // the present one
 
-	target   string // in origin form
-	path     string // target without the query
+	path     string // the target without the query
 	expect   bool   // the client may wait to be asked for the body
 	upgrade  bool   // asks for a WebSocket
 	whole    bool   // nothing of the request is left to be read from the client
@@ -39,18 +40,34 @@ type exchange struct {
 	call policy.Call
 }
 
-func newExchange(cl *client, req *http.Request, head requestHead) *exchange {
-	x := &exchange{cl: cl, r: cl.r, req: req, head: head}
-	x.target, _ = originForm(req.RequestURI)
-	x.path, _, _ = strings.Cut(x.target, "?")
-	x.api, x.call = apiOf(x.path)
-	if head.minor == 0 {
-		req.Header.Del("Expect") // RFC 9110 section 10.1.1
-	}
-	x.expect = len(req.Header["Expect"]) > 0
-	x.whole = !head.chunked && head.length <= 0
-	x.upgrade = x.whole && wantsWebSocket(req, head)
+// exchanges are used again: one is borrowed for each request.
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func (cl *client) newExchange() *exchange {
+	x := exchanges.Get().(*exchange)
+	x.cl, x.r, x.api = cl, cl.r, stats.Other
+	x.head.reset()
 	return x
+}
+
+// done gives x back. Nothing may point to it any more.
+func (x *exchange) done() {
+	x.head.reset()
+	x.try.head.fields.reset()
+	x.body.trailer.reset()
+	*x = exchange{head: x.head, body: body{trailer: x.body.trailer}, try: attempt{head: x.try.head}}
+	exchanges.Put(x)
+}
+
+// begin looks at what the head says.
+func (x *exchange) begin() {
+	h := &x.head
+	x.path, _, _ = strings.Cut(h.target, "?")
+	x.api, x.call = apiOf(x.path)
+	x.expect = h.minor > 0 && h.fields.has(expect) // RFC 9110 section 10.1.1
+	x.whole = h.bodyless()
+	x.upgrade = h.wantsWebSocket()
+	x.body.open(&x.cl.in, max(h.length, 0), h.chunked)
 }
 
 // apiOf says what a path is counted as.
@@ -69,13 +86,12 @@ func apiOf(path string) (stats.API, policy.Call) {
 
 // run answers the request: by policy, by ourselves, or by a member.
 func (x *exchange) run(ctx context.Context) after {
-	r, method := x.r, x.req.Method
-	if r.Instance.Seen(strings.Join(x.req.Header["Via"], ",")) {
+	r, method := x.r, x.head.method
+	if x.head.fields.has(via) && r.Instance.Seen(x.head.fields.joined(via, "")) {
 		return x.refuseLoop("this request has been here before")
 	}
 	if r.Readonly {
-		override, upgrade := strings.Join(x.req.Header["X-Http-Method-Override"], ","), strings.Join(x.req.Header["Upgrade"], ",")
-		refusal, judge := policy.ReadonlyHTTP(method, x.path, override, upgrade)
+		refusal, judge := policy.ReadonlyHTTP(method, x.path, x.head.fields.joined(override, ""), x.head.fields.joined(upgradeField, ""))
 		if refusal != "" {
 			return x.refuse(stats.Readonly, http.StatusNotImplemented, refusal)
 		}
@@ -86,8 +102,8 @@ func (x *exchange) run(ctx context.Context) after {
 			}
 		}
 	}
-	if h := r.Local[x.req.URL.Path]; h != nil {
-		return x.local(ctx, h)
+	if serve := r.local(x.path); serve != nil {
+		return x.local(ctx, serve)
 	}
 	if r.CORS != nil && method == http.MethodOptions {
 		return x.reply(http.StatusOK, http.Header{}, nil)
@@ -107,7 +123,7 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 	switch {
 	case x.expect:
 		return x.refuse(stats.Readonly, http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
-	case len(x.req.Header["Content-Encoding"]) > 0:
+	case x.head.fields.has(contentEncoding):
 		return x.refuse(stats.Readonly, http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
 	}
 	// Its room is taken before it is read: many slow bodies at once are bounded too.
@@ -119,7 +135,7 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 		policy.Kept.Add(-room)
 		return x.refuse(stats.Memory, http.StatusServiceUnavailable, "too many requests are looked into now"), false
 	}
-	body, err := io.ReadAll(io.LimitReader(x.req.Body, policy.JudgeLimit+1))
+	body, err := io.ReadAll(io.LimitReader(&x.body, policy.JudgeLimit+1))
 	policy.Kept.Add(-room)
 	switch {
 	case err != nil:
@@ -131,7 +147,7 @@ func (x *exchange) judge(path string) (next after, passes bool) {
 	}
 	policy.Kept.Add(int64(len(body)))
 	x.kept, x.whole = body, true
-	x.head.chunked, x.head.length, x.req.Trailer = false, int64(len(body)), nil
+	x.head.chunked, x.head.length = false, int64(len(body))
 	if refusal := policy.JudgeJSON(path, body); refusal != "" {
 		return x.refuse(stats.Readonly, http.StatusNotImplemented, refusal), false
 	}
@@ -148,7 +164,7 @@ func (x *exchange) waits() bool {
 	if strings.HasPrefix(x.path, "/v3") {
 		return slices.ContainsFunc(longCalls, func(end string) bool { return strings.HasSuffix(x.path, end) })
 	}
-	return strings.Contains(x.req.URL.RawQuery, "wait=true")
+	return strings.Contains(x.head.target[len(x.path):], "wait=true")
 }
 
 func (x *exchange) refuse(reason stats.Reason, status int, text string) after {
@@ -157,7 +173,7 @@ func (x *exchange) refuse(reason stats.Reason, status int, text string) after {
 }
 
 func (x *exchange) noteRefusal(reason stats.Reason) {
-	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.req.Method+" "+x.path), x.cl.c.RemoteAddr().String())
+	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.head.method+" "+x.path), x.cl.c.RemoteAddr().String())
 }
 
 // whyNot is the reason of an error of Relay.Refuse.
@@ -173,7 +189,7 @@ func whyNot(err error) stats.Reason {
 // A probe of our own is no client's refusal: it comes back for as long as somebody
 // leads it here.
 func (x *exchange) refuseLoop(text string) after {
-	if x.req.UserAgent() != director.ProbeAgent {
+	if x.head.fields.joined(userAgent, "") != director.ProbeAgent {
 		x.noteRefusal(stats.Loop)
 	}
 	return x.sayWith(http.Header{"Proxy-Status": {x.r.Instance.Refusal()}}, http.StatusLoopDetected, text+": "+policy.LoopHint)
@@ -202,7 +218,6 @@ func (x *exchange) refuseLoop(text string) after {
 // says nothing about the member; any other makes the director's probe look. A
 // loop condemns the endpoint at once: what came back was processed by nobody.
 func (x *exchange) forward(ctx context.Context) after {
-	x.prepareHeader()
 	if err := x.keepBody(); err != nil {
 		x.r.Stats.Left.Add(1)
 		return cutOff
@@ -236,7 +251,8 @@ func (x *exchange) forward(ctx context.Context) after {
 			x.release(m, false) // chosen just before it was condemned
 			continue
 		}
-		a := &attempt{x: x, m: m}
+		a := &x.try
+		*a = attempt{x: x, m: m, head: a.head}
 		next, err := a.run()
 		if err == nil {
 			return next
@@ -291,7 +307,7 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 		return 0, false
 	}
 	a.m.ep.Suspect()
-	read := policy.HTTPRead(x.req.Method, x.path) && !x.upgrade
+	read := policy.HTTPRead(x.head.method, x.path) && !x.upgrade
 	switch {
 	case a.begun:
 		a.count(0)
@@ -305,7 +321,7 @@ func (x *exchange) failed(a *attempt, err error) (next after, final bool) {
 		return 0, false
 	}
 	x.r.Stats.Failed.Add(1)
-	x.r.Logger.Warn("no answer to a request", "endpoint", a.m.ep.String(), "method", x.req.Method, "error", err)
+	x.r.Logger.Warn("no answer to a request", "endpoint", a.m.ep.String(), "method", x.head.method, "error", err)
 	text := fmt.Sprintf("outcome unknown: the request was sent to %s, which did not answer: %v", a.m.ep, err)
 	if read {
 		text = fmt.Sprintf("the request was sent to %s, which did not answer, and can't be sent again: %v", a.m.ep, err)
@@ -328,7 +344,7 @@ func (x *exchange) nobodyLeft(last error) after {
 			return x.refuse(whyNot(err), http.StatusServiceUnavailable, err.Error())
 		}
 	}
-	x.r.Logger.Warn("no member reached", "method", x.req.Method, "error", last)
+	x.r.Logger.Warn("no member reached", "method", x.head.method, "error", last)
 	return x.say(http.StatusBadGateway, fmt.Sprintf("no member answered; the last one tried was %v", last))
 }
 
@@ -344,7 +360,7 @@ func (x *exchange) keepBody() error {
 		return nil
 	}
 	x.kept = make([]byte, n)
-	if _, err := io.ReadFull(x.req.Body, x.kept); err != nil {
+	if _, err := io.ReadFull(&x.body, x.kept); err != nil {
 		x.dropBody()
 		return err
 	}

@@ -3,138 +3,145 @@ package h1
 import (
 	"bytes"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// refusal is what a client is told about a request that we do not take.
-type refusal struct {
-	status int
-	text   string
-}
-
-// Error implements error.
-func (r *refusal) Error() string { return r.text }
-
-func bad(text string) *refusal { return &refusal{http.StatusBadRequest, text} }
-
-// requestHead is what the raw check learns, which no parser may judge
-// differently.
+// requestHead is a request's head, and what it says of how the request goes on,
+// which no second parser may judge differently. It is used again for the next
+// request.
 type requestHead struct {
-	minor        int   // HTTP/1.minor
-	length       int64 // Content-Length, -1 where there is none
-	chunked      bool
-	cacheControl bool // the field is there
+	raw     []byte // a copy, which outlives the reading of the body
+	fields  fields
+	method  string
+	target  string // in origin form
+	host    string // of the target or the Host field; only HTTP/1.0 may do without
+	minor   int    // HTTP/1.minor
+	length  int64  // Content-Length, -1 where there is none
+	chunked bool
 }
 
-// checkHead looks at the raw bytes of a request's head, up to and with its empty
-// line. http.ReadRequest lets pass what two parsers may read differently, and
-// that is how requests are smuggled (RFC 9112 sections 2.2, 3, 5, 6 and 11.2);
-// here it is refused.
-func checkHead(raw []byte) (requestHead, *refusal) {
-	h := requestHead{length: -1}
-	if no := checkLines(raw); no != nil {
-		return h, no
+// keptHead is the largest buffer, in bytes, that a requestHead is used again with.
+const keptHead = 4 << 10
+
+// reset makes room for the next request.
+func (h *requestHead) reset() {
+	raw, fs := h.raw[:0], h.fields
+	if fs.reset(); cap(raw) > keptHead {
+		raw = nil
 	}
-	line, rest := cutLine(raw)
+	*h = requestHead{raw: raw, fields: fs, minor: 1, length: -1}
+}
+
+// read takes a head, up to and with its empty line. What two parsers may read
+// differently is how requests are smuggled (RFC 9112 sections 2.2, 3, 5, 6 and
+// 11.2); it is refused.
+func (h *requestHead) read(raw []byte) *refusal {
+	h.reset()
+	h.raw = append(h.raw, raw...)
+	line, no := firstLine(h.raw)
+	if no != nil {
+		return no
+	}
 	if no := h.requestLine(line); no != nil {
-		return h, no
+		return no
+	}
+	if no := h.fields.scan(h.raw[len(line)+len("\r\n"):]); no != nil {
+		return no
 	}
 	hosts, encodings := 0, 0
-	for {
-		line, rest = cutLine(rest)
-		if len(line) == 0 {
-			break
-		}
-		name, value, no := cutField(line)
-		if no != nil {
-			return h, no
-		}
-		switch {
-		case foldEqual(name, "host"):
+	for _, f := range h.fields.list {
+		switch value := h.fields.value(f); f.kind {
+		case host:
 			hosts++
 			if !validHost(string(value)) {
-				return h, bad("the Host field is not valid")
+				return bad("the Host field is not valid")
 			}
-		case foldEqual(name, "content-length"):
+			if h.host == "" {
+				h.host = string(value)
+			}
+		case contentLength:
 			if h.length >= 0 {
-				return h, bad("more than one Content-Length")
+				return bad("more than one Content-Length")
 			}
 			if h.length = parseLength(value); h.length < 0 {
-				return h, bad("the Content-Length is not valid")
+				return bad("the Content-Length is not valid")
 			}
-		case foldEqual(name, "transfer-encoding"):
+		case transferEncoding:
 			if encodings++; encodings > 1 || !foldEqual(value, "chunked") {
-				return h, bad("a Transfer-Encoding other than chunked")
+				return bad("a Transfer-Encoding other than chunked")
 			}
 			h.chunked = true
-		case foldEqual(name, "cache-control"):
-			h.cacheControl = true
 		}
 	}
 	switch {
 	case h.chunked && h.minor == 0:
-		return h, bad("a Transfer-Encoding in HTTP/1.0")
+		return bad("a Transfer-Encoding in HTTP/1.0")
 	case h.chunked && h.length >= 0:
-		return h, bad("both Content-Length and Transfer-Encoding")
+		return bad("both Content-Length and Transfer-Encoding")
 	case hosts > 1, hosts == 0 && h.minor == 1:
-		return h, bad("not exactly one Host field")
-	}
-	return h, nil
-}
-
-// checkLines demands that lines end in CRLF and hold no other control byte than
-// the tab.
-func checkLines(raw []byte) *refusal {
-	for i, b := range raw {
-		switch {
-		case b == '\n' && (i == 0 || raw[i-1] != '\r'):
-			return bad("a line ends without a carriage return")
-		case b == '\r' && (i+1 == len(raw) || raw[i+1] != '\n'):
-			return bad("a carriage return within a line")
-		case (b < ' ' || b == 0x7f) && b != '\r' && b != '\n' && b != '\t':
-			return bad("a control byte in the head")
-		}
+		return bad("not exactly one Host field")
 	}
 	return nil
 }
 
-func cutLine(p []byte) (line, rest []byte) {
-	line, rest, _ = bytes.Cut(p, []byte("\r\n"))
-	return line, rest
-}
+// bodyless says that nothing follows the head.
+func (h *requestHead) bodyless() bool { return !h.chunked && h.length <= 0 }
 
 // requestLine checks method SP target SP version (RFC 9112 section 3).
 func (h *requestHead) requestLine(line []byte) *refusal {
 	method, rest, ok1 := bytes.Cut(line, []byte(" "))
 	target, version, ok2 := bytes.Cut(rest, []byte(" "))
-	if !ok1 || !ok2 || !isToken(method) || len(target) == 0 || bytes.ContainsAny(rest, "\t") || bytes.ContainsAny(version, " ") {
+	if !ok1 || !ok2 || !isToken(method) || len(target) == 0 || bytes.IndexByte(rest, '\t') >= 0 || bytes.IndexByte(version, ' ') >= 0 {
 		return bad("the request line is not valid")
 	}
-	switch v := string(version); {
-	case v == "HTTP/1.1":
+	switch v := version; {
+	case string(v) == "HTTP/1.1":
 		h.minor = 1
-	case v == "HTTP/1.0":
+	case string(v) == "HTTP/1.0":
 		h.minor = 0
-	case len(v) == len("HTTP/x.y") && strings.HasPrefix(v, "HTTP/") && isDigit(v[5]) && v[6] == '.' && isDigit(v[7]):
+	case len(v) == len("HTTP/x.y") && bytes.HasPrefix(v, []byte("HTTP/")) && isDigit(v[5]) && v[6] == '.' && isDigit(v[7]):
 		return &refusal{http.StatusHTTPVersionNotSupported, "only HTTP/1.1 and HTTP/1.0 are served here"}
 	default:
 		return bad("the request line is not valid")
 	}
-	if string(method) == http.MethodConnect {
+	h.method = methodName(method)
+	if h.method == http.MethodConnect {
 		return &refusal{http.StatusMethodNotAllowed, "CONNECT is not served here"}
 	}
-	if _, ok := originForm(string(target)); !ok || string(target) == "*" && string(method) != http.MethodOptions {
+	var ok bool
+	if h.target, h.host, ok = originForm(string(target)); !ok || h.target == "*" && h.method != http.MethodOptions {
 		return bad("the request's target is not valid")
+	}
+	if path, _, _ := strings.Cut(h.target, "?"); strings.Contains(path, "%") {
+		if _, err := url.PathUnescape(path); err != nil {
+			return bad("the request's target is not valid: " + err.Error())
+		}
 	}
 	return nil
 }
 
-// originForm makes an absolute target one that a member takes (RFC 9112
-// section 3.2.2), byte for byte.
-func originForm(target string) (string, bool) {
+// methods are those of RFC 9110 section 9.3 that clients of etcd use.
+var methods = []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodHead, http.MethodOptions}
+
+// methodName is the string of a method; the usual ones cost no memory.
+func methodName(p []byte) string {
+	for _, m := range methods {
+		if string(p) == m {
+			return m
+		}
+	}
+	return string(p)
+}
+
+// originForm makes an absolute target one that a member takes, byte for byte,
+// and says what host it names: that counts, whatever the Host field says (RFC
+// 9112 section 3.2.2).
+func originForm(target string) (origin, host string, ok bool) {
 	if target[0] == '/' || target == "*" {
-		return target, true
+		return target, "", true
 	}
 	for _, scheme := range []string{"http://", "https://"} {
 		if len(target) < len(scheme) || !strings.EqualFold(target[:len(scheme)], scheme) {
@@ -146,42 +153,34 @@ func originForm(target string) (string, bool) {
 			end = len(rest)
 		}
 		// An escape would be decoded on the way to the Host field.
-		if !validHost(rest[:end]) || strings.Contains(rest[:end], "%") {
-			return "", false
+		if host = rest[:end]; !validHost(host) || strings.Contains(host, "%") {
+			return "", "", false
 		}
 		if rest = rest[end:]; !strings.HasPrefix(rest, "/") {
 			rest = "/" + rest
 		}
-		return rest, true
+		return rest, host, true
 	}
-	return "", false
+	return "", "", false
 }
 
-// cutField splits a field line (RFC 9112 section 5).
-func cutField(line []byte) (name, value []byte, no *refusal) {
-	if line[0] == ' ' || line[0] == '\t' {
-		return nil, nil, bad("a folded field")
-	}
-	name, value, ok := bytes.Cut(line, []byte(":"))
-	switch {
-	case !ok:
-		return nil, nil, bad("a field without a colon")
-	case len(name) == 0:
-		return nil, nil, bad("a field without a name")
-	case name[len(name)-1] == ' ' || name[len(name)-1] == '\t':
-		return nil, nil, bad("white space before a colon")
-	case !isToken(name):
-		return nil, nil, bad("a field name that is not valid")
-	}
-	return name, bytes.Trim(value, " \t"), nil
+// wantsClose says whether the client's next answer is to be its last one. An
+// HTTP/1.0 client gets one answer a connection.
+func (h *requestHead) wantsClose() bool {
+	return h.minor == 0 || h.fields.hasToken(connection, "close")
+}
+
+// wantsWebSocket says whether a request without a body asks to switch to
+// WebSocket (RFC 6455 section 4.1).
+func (h *requestHead) wantsWebSocket() bool {
+	return h.bodyless() && h.method == http.MethodGet && h.minor == 1 &&
+		h.fields.hasToken(connection, "upgrade") && h.fields.hasToken(upgradeField, "websocket")
 }
 
 // parseLength reads a Content-Length: digits alone. -1 means not valid.
 func parseLength(value []byte) int64 {
-	for _, b := range value {
-		if !isDigit(b) {
-			return -1
-		}
+	if slices.ContainsFunc(value, func(b byte) bool { return !isDigit(b) }) {
+		return -1
 	}
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {
@@ -211,35 +210,4 @@ func validHost(host string) bool {
 		}
 	}
 	return name != "" && strings.Trim(port, "0123456789") == ""
-}
-
-// isToken says whether p is a token (RFC 9110 section 5.6.2).
-func isToken(p []byte) bool {
-	for _, b := range p {
-		if !isDigit(b) && !isLetter(b) && strings.IndexByte("!#$%&'*+-.^_`|~", b) < 0 {
-			return false
-		}
-	}
-	return len(p) > 0
-}
-
-func isDigit(b byte) bool { return '0' <= b && b <= '9' }
-
-func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
-
-// foldEqual compares with a lower-case ASCII word.
-func foldEqual(p []byte, word string) bool {
-	if len(p) != len(word) {
-		return false
-	}
-	for i := range p {
-		b := p[i]
-		if 'A' <= b && b <= 'Z' {
-			b |= 0x20
-		}
-		if b != word[i] {
-			return false
-		}
-	}
-	return true
 }

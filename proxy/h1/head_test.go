@@ -77,7 +77,8 @@ func TestCheckHead(t *testing.T) {
 		"connect":                     {"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, no := checkHead([]byte(c.raw))
+			var h requestHead
+			no := h.read([]byte(c.raw))
 			switch {
 			case no == nil && c.status != 0:
 				t.Errorf("accepted %q", c.raw)
@@ -97,7 +98,7 @@ func TestOriginForm(t *testing.T) {
 		"https://h?q":         "/?q",
 		"http://h//evil/%2e/": "//evil/%2e/",
 	} {
-		if got, ok := originForm(target); !ok || got != want {
+		if got, _, ok := originForm(target); !ok || got != want {
 			t.Errorf("%s became %q, %v", target, got, ok)
 		}
 	}
@@ -147,8 +148,8 @@ func TestInboxHead(t *testing.T) {
 	}
 }
 
-// What the raw check lets pass, the parser must read as the check did, and what
-// we make of it for a member must pass too and have the same framing.
+// What we make of a head that the raw check lets pass must pass it too and be one
+// head with the same framing. Where a member's parser takes it, it sees the same.
 func FuzzHead(f *testing.F) {
 	for _, seed := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -157,6 +158,7 @@ func FuzzHead(f *testing.F) {
 		"GET http://a/b HTTP/1.0\r\nConnection: keep-alive, x\r\nX: 1\r\nPragma: no-cache\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 		"GET http://%ab HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+		"GET /%zz HTTP/1.1\r\nHost: a\r\nVia: 1.1 b\r\nVia:\r\nX-Forwarded-For: c , d\t\r\nTE: trailers\r\n\r\n",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -168,34 +170,91 @@ func FuzzHead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		head, no := checkHead(seen)
-		if no != nil {
+		cl := &client{r: &Relay{}, c: noAddr{}}
+		x := cl.newExchange()
+		if x.head.read(seen) != nil {
 			return
 		}
-		req, err := http.ReadRequest(b.br)
-		if err != nil {
-			return
-		}
-		if chunked := len(req.TransferEncoding) > 0; chunked != head.chunked || !chunked && req.ContentLength != max(head.length, 0) {
-			t.Fatalf("the parser saw another body in %q", seen)
-		}
-		x := newExchange(&client{r: &Relay{}, c: noAddr{}}, req, head)
-		x.prepareHeader()
+		x.begin()
 		var out bytes.Buffer
 		w := bufio.NewWriter(&out)
-		if err := x.writeHead(w, endpointOf(t)); err != nil {
+		if err := x.writeRequest(w, endpointOf(t)); err != nil {
 			t.Fatal(err)
 		}
 		_ = w.Flush()
-		again, no := checkHead(out.Bytes())
-		if no != nil {
+		var again requestHead
+		if no := again.read(out.Bytes()); no != nil {
 			t.Fatalf("%q became %q: %s", seen, out.Bytes(), no.text)
 		}
-		if again.chunked != head.chunked || again.length != head.length {
+		if again.chunked != x.head.chunked || again.length != x.head.length || again.method != x.head.method || again.target != x.head.target {
 			t.Fatalf("%q became %q", seen, out.Bytes())
 		}
 		if end := headEnd(out.Bytes(), 0); end != out.Len() {
 			t.Fatalf("%q became more than one head: %q", seen, out.Bytes())
+		}
+		parser := bufio.NewReader(&out)
+		req, err := http.ReadRequest(parser)
+		if err != nil {
+			return
+		}
+		if chunked := len(req.TransferEncoding) > 0; chunked != x.head.chunked || !chunked && req.ContentLength != max(x.head.length, 0) {
+			t.Fatalf("a member sees another body in %q", seen)
+		}
+		if req.Method != x.head.method || req.RequestURI != x.head.target || parser.Buffered() > 0 {
+			t.Fatalf("a member sees another request in %q", seen)
+		}
+		if len(req.Header["Te"])+len(req.Header["Keep-Alive"])+len(req.Header["Proxy-Authorization"]) > 0 || len(req.Header["Via"]) != 1 {
+			t.Fatalf("a member sees what was for us in %q", seen)
+		}
+	})
+}
+
+// What we take for the head of an answer must mean the same to a client of ours,
+// and what it gets must be one head.
+func FuzzAnswerHead(f *testing.F) {
+	for _, seed := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Etcd-Index: 1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A, Content-Length\r\n\r\n",
+		"HTTP/1.0 299\r\nConnection: x, keep-alive\r\nX: 1\r\n\r\n",
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\n",
+	} {
+		f.Add([]byte(seed), true)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, modern bool) {
+		var h answerHead
+		end := headEnd(raw, 0)
+		if end == 0 || h.read(raw[:end]) != nil {
+			return
+		}
+		cl := &client{r: &Relay{}, c: noAddr{}}
+		x := cl.newExchange()
+		if x.head.method = http.MethodGet; !modern {
+			x.head.minor = 0
+		}
+		a := &attempt{x: x, head: h}
+		a.in.open(bytes.NewReader(raw))
+		if _, err := a.in.head(headLimit); err != nil { // it skips empty lines
+			return
+		}
+		var out bytes.Buffer
+		cl.out = bufio.NewWriter(&out)
+		x.writeAnswer(cl.out, &a.head)
+		put(cl.out, "\r\n")
+		_ = cl.out.Flush()
+		if end := headEnd(out.Bytes(), 0); end != out.Len() {
+			t.Fatalf("%q became more than one head: %q", raw, out.Bytes())
+		}
+		var again answerHead
+		if err := again.read(out.Bytes()); err != nil || again.status != h.status || again.length >= 0 || again.chunked {
+			t.Fatalf("%q became %q: %v", raw, out.Bytes(), err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), &http.Request{Method: http.MethodGet})
+		if err != nil {
+			return
+		}
+		if bare := h.bare(http.MethodGet); !bare && h.final() && res.ContentLength != h.length || res.StatusCode != h.status {
+			t.Fatalf("the parser sees another answer in %q: %d", raw, res.ContentLength)
 		}
 	})
 }

@@ -5,84 +5,93 @@ import (
 	"bytes"
 	"net"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"strconv"
-	"strings"
 
 	"etcdops/proxy/director"
 )
 
-// hopByHop are the fields that speak of one connection only (RFC 9110 section
-// 7.6.1, and those of RFC 2616 section 13.5.1).
-var hopByHop = []string{
-	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate",
-	"Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-}
-
-// notInTrailers are fields that must not come late (RFC 9110 section 6.5.1).
-var notInTrailers = []string{"Content-Length", "Host", "Via", "X-Forwarded-For"}
-
-// dropHopByHop removes what ends here, also what Connection names.
-func dropHopByHop(h http.Header) {
-	for _, v := range h["Connection"] {
-		for name := range strings.SplitSeq(v, ",") {
-			h.Del(textproto.TrimString(name))
+// writeRequest writes the request's head for e: the client's own lines but those
+// that end here, then what is ours to say. Framing comes from what the raw check
+// saw.
+func (x *exchange) writeRequest(w *bufio.Writer, e *director.Endpoint) error {
+	h := &x.head
+	put(w, h.method, " ", h.target, " HTTP/1.1\r\nHost: ")
+	if h.host != "" {
+		put(w, h.host)
+	} else {
+		put(w, e.HostHeader())
+	}
+	put(w, "\r\n")
+	for _, f := range h.fields.list {
+		if x.goesOn(f) {
+			_, _ = w.Write(h.fields.line(f))
 		}
 	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
-}
-
-// wantsWebSocket says whether a request without a body asks to switch to
-// WebSocket (RFC 6455 section 4.1).
-func wantsWebSocket(req *http.Request, head requestHead) bool {
-	return req.Method == http.MethodGet && head.minor == 1 &&
-		hasToken(req.Header["Connection"], "upgrade") && hasToken(req.Header["Upgrade"], "websocket")
-}
-
-func hasToken(values []string, token string) bool {
-	return slices.ContainsFunc(values, func(v string) bool {
-		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(textproto.TrimString(part), token) {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-// hasField looks for a field in a raw head; name is in lower case.
-func hasField(raw []byte, name string) bool {
-	for line := range bytes.SplitSeq(raw, []byte("\n")) {
-		if field, _, ok := bytes.Cut(line, []byte(":")); ok && foldEqual(field, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// prepareHeader makes the client's fields the member's. Framing is written by
-// writeHead, from what the raw check saw.
-func (x *exchange) prepareHeader() {
-	h := x.req.Header
-	dropHopByHop(h)
-	delete(h, "Content-Length")
-	h["Via"] = joined(h["Via"], x.r.Instance.Via("1."+strconv.Itoa(x.head.minor)))
-	if ip := clientIP(x.cl.c); ip != "" {
-		h["X-Forwarded-For"] = joined(h["X-Forwarded-For"], ip)
+	put(w, "Via: ", h.fields.joined(via, x.r.via[h.minor]), "\r\n")
+	if from := h.fields.joined(forwardedFor, x.cl.address()); from != "" {
+		put(w, "X-Forwarded-For: ", from, "\r\n")
 	}
 	if x.upgrade {
-		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+		put(w, "Connection: Upgrade\r\nUpgrade: websocket\r\n")
 	}
+	switch {
+	case h.chunked:
+		put(w, "Transfer-Encoding: chunked\r\n")
+		announceTrailer(w, &h.fields)
+	case h.length >= 0:
+		put(w, "Content-Length: ", strconv.FormatInt(h.length, 10), "\r\n")
+	}
+	_, err := w.WriteString("\r\n")
+	return err
 }
 
-func joined(values []string, more string) []string {
-	return []string{strings.Join(append(slices.Clip(values), more), ", ")}
+// goesOn says whether a field of the request is the member's as it stands.
+func (x *exchange) goesOn(f field) bool {
+	switch f.kind {
+	case host, via, forwardedFor:
+		return false // written by us
+	case expect:
+		if !x.expect {
+			return false
+		}
+	}
+	return x.head.fields.goesOn(f)
 }
 
-// clientIP is the client's address without the port, or empty where it has none.
+// writeAnswer writes the head of a member's answer but for its framing, its
+// Connection and the empty line.
+func (x *exchange) writeAnswer(w *bufio.Writer, h *answerHead) {
+	put(w, x.version())
+	_, _ = w.Write(h.text)
+	if len(h.text) == len("200") {
+		put(w, " ") // stands even before an empty reason
+	}
+	put(w, "\r\n")
+	for _, f := range h.fields.list {
+		if owned := f.kind == allowField && x.r.CORS != nil; !owned && h.fields.goesOn(f) {
+			_, _ = w.Write(h.fields.line(f))
+		}
+	}
+	x.writeCORS(w)
+}
+
+// version begins the status line of an answer to the client.
+func (x *exchange) version() string {
+	if x.head.minor == 0 {
+		return "HTTP/1.0 "
+	}
+	return "HTTP/1.1 "
+}
+
+// address is the client's address without the port, or empty where it has none.
+func (cl *client) address() string {
+	if !cl.addressed {
+		cl.addressed, cl.ip = true, clientIP(cl.c)
+	}
+	return cl.ip
+}
+
 func clientIP(c net.Conn) string {
 	addr := c.RemoteAddr()
 	if addr == nil {
@@ -95,32 +104,55 @@ func clientIP(c net.Conn) string {
 	return host
 }
 
-// writeHead writes the request's head for e.
-func (x *exchange) writeHead(w *bufio.Writer, e *director.Endpoint) error {
-	host := x.req.Host
-	if host == "" { // HTTP/1.0 may do without
-		host = e.HostHeader()
-	}
-	put(w, x.req.Method, " ", x.target, " HTTP/1.1\r\nHost: ", host, "\r\n")
-	if err := x.req.Header.Write(w); err != nil {
-		return err
-	}
-	switch {
-	case x.head.chunked:
-		put(w, "Transfer-Encoding: chunked\r\n")
-		announceTrailer(w, x.req.Trailer)
-	case x.head.length >= 0:
-		put(w, "Content-Length: ", strconv.FormatInt(x.head.length, 10), "\r\n")
-	}
-	_, err := w.WriteString("\r\n")
-	return err
-}
-
 // put writes strings; the writer remembers an error until its next call.
 func put(w *bufio.Writer, parts ...string) {
 	for _, s := range parts {
 		_, _ = w.WriteString(s)
 	}
+}
+
+// announceTrailer names the trailer fields to come, as the sender did.
+func announceTrailer(w *bufio.Writer, fs *fields) {
+	begun := false
+	fs.hasElement(trailerField, func(name []byte) bool {
+		if isToken(name) && mayTrail(kindOf(name)) {
+			if begun {
+				put(w, ", ")
+			} else {
+				put(w, "Trailer: ")
+			}
+			begun = true
+			_, _ = w.Write(name)
+		}
+		return false
+	})
+	if begun {
+		put(w, "\r\n")
+	}
+}
+
+// mayTrail says whether a field may come after the body: those of one connection
+// end here, and those that say where a message goes, or how long it is, come too
+// late (RFC 9110 section 6.5.1).
+func mayTrail(kind fieldKind) bool {
+	switch kind {
+	case host, via, forwardedFor, upgradeField, connection, trailerField, transferEncoding, contentLength, hopField:
+		return false
+	}
+	return true
+}
+
+// writeTrailer writes the last chunk and those of the trailer fields that may
+// come so late.
+func writeTrailer(w *bufio.Writer, trailer *fields) error {
+	put(w, "0\r\n")
+	for _, f := range trailer.list {
+		if mayTrail(f.kind) {
+			_, _ = w.Write(trailer.line(f))
+		}
+	}
+	_, err := w.WriteString("\r\n")
+	return err
 }
 
 // allowed says which origin the Access-Control-Allow-Origin of an answer names.
@@ -134,18 +166,20 @@ func (r *Relay) allowed(origin string) string {
 	return ""
 }
 
-// ownCORS replaces the Access-Control-Allow fields by ours, if they are ours to
-// set. The values are those of etcd's proxy (etcd 3.5, embed/serve.go).
-func (x *exchange) ownCORS(h http.Header) {
+// writeCORS writes our Access-Control-Allow fields, if they are ours to set. The
+// values are those of etcd's proxy (etcd 3.5, embed/serve.go).
+func (x *exchange) writeCORS(w *bufio.Writer) {
 	if x.r.CORS == nil {
 		return
 	}
-	h.Del("Access-Control-Allow-Origin")
-	h.Del("Access-Control-Allow-Methods")
-	h.Del("Access-Control-Allow-Headers")
-	if origin := x.r.allowed(x.req.Header.Get("Origin")); origin != "" {
-		h.Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Allow-Headers", "accept, content-type, authorization")
+	if from := x.r.allowed(x.head.fields.joined(origin, "")); from != "" {
+		put(w, "Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n",
+			"Access-Control-Allow-Origin: ", from, "\r\n",
+			"Access-Control-Allow-Headers: accept, content-type, authorization\r\n")
 	}
+}
+
+// parsed is the request for a handler of ours.
+func (h *requestHead) parsed() (*http.Request, error) {
+	return http.ReadRequest(bufio.NewReader(bytes.NewReader(h.raw)))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"etcdops/proxy/socket"
 )
@@ -108,18 +109,19 @@ func (b *inbox) head(limit int) ([]byte, error) {
 // headEnd finds the end of the first empty line, however its lines end: what
 // ends badly is for checkHead to refuse, not to wait for. Zero means none yet.
 func headEnd(p []byte, from int) int {
-	for i := from; i < len(p); i++ {
-		if p[i] != '\n' {
-			continue
+	for {
+		i := bytes.IndexByte(p[from:], '\n')
+		if i < 0 {
+			return 0
 		}
-		switch rest := p[i+1:]; {
-		case bytes.HasPrefix(rest, []byte("\n")):
-			return i + 2
-		case bytes.HasPrefix(rest, []byte("\r\n")):
-			return i + 3
+		from += i + 1
+		switch rest := p[from:]; {
+		case len(rest) > 0 && rest[0] == '\n':
+			return from + 1
+		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+			return from + 2
 		}
 	}
-	return 0
 }
 
 // widen moves on to a reader that takes the longest head.
@@ -140,12 +142,24 @@ func (b *inbox) widen(limit int) {
 // source is what a client sends: what others read before us, then what came at
 // the end of an idle wait, then the connection.
 type source struct {
-	c     net.Conn
-	sock  *socket.Conn // c itself, where it is a bare socket
-	first []byte
-	held  socket.Buffer
-	one   [1]byte
+	c           net.Conn
+	sock        *socket.Conn // c itself, where it is a bare socket
+	first       []byte
+	held        socket.Buffer
+	one         [1]byte
+	headTimeout time.Duration
+	next        limit
 }
+
+// limit is what the next read of the connection does with its deadline, once.
+// Most heads are there after the wait for them: then nothing needs to be done.
+type limit uint8
+
+const (
+	limitAsIs    limit = iota // leaves it
+	limitHead                 // sets it for a head: now and headTimeout
+	limitNothing              // takes it away
+)
 
 // wait returns when there is something to read. A bare socket holds no buffer
 // meanwhile; TLS has its own.
@@ -180,7 +194,23 @@ func (s *source) Read(p []byte) (int, error) {
 		s.held.Return()
 		return n, nil
 	}
+	if err := s.apply(); err != nil {
+		return 0, err
+	}
 	return s.c.Read(p)
+}
+
+// apply does what next says.
+func (s *source) apply() error {
+	deadline := time.Time{}
+	switch s.next {
+	case limitAsIs:
+		return nil
+	case limitHead:
+		deadline = time.Now().Add(s.headTimeout)
+	}
+	s.next = limitAsIs
+	return s.c.SetReadDeadline(deadline)
 }
 
 func (s *source) drop() { s.held.Drop() }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,7 @@ type Relay struct {
 	Logger *slog.Logger
 
 	setUp    sync.Once
+	via      [2]string // what we add to Via, by the minor version received
 	members  pool
 	downs    atomic.Uint64 // counts EndpointDown
 	draining atomic.Bool
@@ -117,6 +119,9 @@ func (r *Relay) defaults() {
 	}
 	if r.HeadLimit == 0 {
 		r.HeadLimit = DefaultHeadLimit
+	}
+	for minor := range r.via {
+		r.via[minor] = r.Instance.Via("1." + strconv.Itoa(minor))
 	}
 	if r.Stats == nil {
 		r.Stats = &Stats{}

@@ -2,30 +2,27 @@ package h1
 
 import (
 	"io"
-	"net/http"
 	"time"
 )
 
 // relayTunnel gives the client a member's 101 and then copies bytes both ways
 // until both sides have ended.
-func (a *attempt) relayTunnel(res *http.Response) error {
+func (a *attempt) relayTunnel() error {
 	if a.unwatch != nil { // half a tunnel may stay open
 		a.unwatch()
 		a.unwatch = nil
 	}
 	x, cl := a.x, a.x.cl
-	upgrade := res.Header["Upgrade"]
-	dropHopByHop(res.Header)
-	x.ownCORS(res.Header)
-	res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, upgrade
 	a.begun, a.tunnel = true, true
 	if err := a.m.c.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	a.count(res.StatusCode)
-	put(cl.out, x.statusLine(res.Status))
-	_ = res.Header.Write(cl.out)
-	put(cl.out, "\r\n")
+	a.count(a.head.status)
+	x.writeAnswer(cl.out, &a.head)
+	put(cl.out, "Connection: Upgrade\r\nUpgrade: ", a.head.fields.joined(upgradeField, ""), "\r\n\r\n")
+	if _, err := a.in.br.Discard(a.head.size); err != nil {
+		return err
+	}
 
 	upwards := make(chan struct{})
 	go func() {
