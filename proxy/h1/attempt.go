@@ -267,11 +267,11 @@ func (a *attempt) read(p []byte) (int, error) {
 	}
 	limit := a.x.r.ReadTimeout
 	if a.unwatch == nil {
-		first := watchAfter
+		first, slack := watchAfter, watchAfter/2
 		if limit > 0 && limit <= watchAfter {
-			first = limit
+			first, slack = limit, 0
 		}
-		if err := a.m.c.SetReadDeadline(time.Now().Add(first)); err != nil {
+		if err := a.m.readWithin(first, slack); err != nil {
 			return 0, err
 		}
 		n, err := a.m.c.Read(p)
@@ -281,11 +281,7 @@ func (a *attempt) read(p []byte) (int, error) {
 		a.unwatch = a.x.cl.notifyGone()
 		limit -= min(limit, watchAfter)
 	}
-	deadline := time.Time{}
-	if limit > 0 {
-		deadline = time.Now().Add(limit)
-	}
-	if err := a.m.c.SetReadDeadline(deadline); err != nil {
+	if err := a.m.readWithin(limit, 0); err != nil {
 		return 0, err
 	}
 	return a.m.c.Read(p)

@@ -33,6 +33,7 @@ type member struct {
 	since time.Time     // of its present idleness
 	write time.Duration // bounds one write, zero means no limit
 	sent  bool          // bytes of the present request were given to write()
+	until time.Time     // the deadline of reads; zero means none
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // ends the dial
@@ -50,6 +51,23 @@ func (m *member) Write(p []byte) (int, error) {
 		}
 	}
 	return m.c.Write(p)
+}
+
+// readWithin gives the next read a time limit; zero means none. While no more than
+// slack of the limit has passed, the old deadline stays.
+func (m *member) readWithin(limit, slack time.Duration) error {
+	until := time.Time{}
+	if limit > 0 {
+		now := time.Now()
+		if left := m.until.Sub(now); limit-slack <= left && left <= limit {
+			return nil
+		}
+		until = now.Add(limit)
+	} else if m.until.IsZero() {
+		return nil
+	}
+	m.until = until
+	return m.c.SetReadDeadline(until)
 }
 
 // sever breaks the connection or its dial from any goroutine.

@@ -2,7 +2,6 @@ package h1
 
 import (
 	"io"
-	"time"
 )
 
 // relayTunnel gives the client a member's 101 and then copies bytes both ways
@@ -14,7 +13,7 @@ func (a *attempt) relayTunnel() error {
 	}
 	x, cl := a.x, a.x.cl
 	a.begun, a.tunnel = true, true
-	if err := a.m.c.SetReadDeadline(time.Time{}); err != nil {
+	if err := a.m.readWithin(0, 0); err != nil {
 		return err
 	}
 	a.count(a.head.status)
