@@ -30,6 +30,7 @@ type clientConn struct {
 
 	searching atomic.Int64 // requests that look for a member
 	proved    bool         // a request has come; the reader's own
+	last      *requestHead // of the last request; the reader's own
 
 	// Relay.check's own
 	busyID uint32    // maxID at its last look
@@ -153,12 +154,12 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	if tell { // it came while we drain, and this request is served
 		defer cc.drain()
 	}
-	h, ok := parseRequest(fields)
+	h, ok := cc.request(fields)
 	if !tooLarge && (!ok || end && h.length > 0) {
 		return streamError{id, codeProtocol}
 	}
 	cc.mu.Lock()
-	s := newStream(cc.conn, id, &h, fields, end)
+	s := newStream(cc.conn, id, h, end)
 	cc.mu.Unlock()
 	cc.r.Stats.Requests.Add(1)
 	if !cc.proved {
@@ -172,11 +173,27 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		return nil
 	}
 	if !h.grpc() {
-		cc.r.openBridge(cc, s, &h)
+		cc.r.openBridge(cc, s, h)
 		return nil
 	}
-	cc.route(s, &h, streams == 0)
+	cc.route(s, h, streams == 0)
 	return nil
+}
+
+// lastLimit is the longest header list that is remembered for the next request, in
+// bytes.
+const lastLimit = 4 << 10
+
+// request is what a header list says. The next request of a client is often the
+// same but for its data: then it is known.
+func (cc *clientConn) request(fields []hpack.HeaderField) (h *requestHead, ok bool) {
+	if cc.last != nil && slices.Equal(cc.last.fields[:len(cc.last.fields)-1], fields) {
+		return cc.last, true
+	}
+	if h, ok = parseRequest(fields, cc.r.via); ok && cc.rd.listSize <= lastLimit {
+		cc.last = h
+	}
+	return h, ok
 }
 
 func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool) error {

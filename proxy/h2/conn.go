@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"bytes"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -52,8 +51,7 @@ type conn struct {
 	drained  *sync.Cond // of mu: out has shrunk, or the connection has ended
 	appended uint64     // bytes of frames ever made
 	given    uint64     // bytes of frames ever given to write
-	enc      *hpack.Encoder
-	encBuf   bytes.Buffer
+	enc      *encoder
 	streams  map[uint32]*side
 	ready    []*side // with something to send that its stream window allows
 	queued   int     // bytes in the sides' queues
@@ -75,8 +73,7 @@ func newConn(r *Relay, nc net.Conn, window int64) *conn {
 		sendWin: initWindow, initWin: initWindow, frameSize: maxFrame, recvLeft: window,
 	}
 	c.drained = sync.NewCond(&c.mu)
-	c.enc = hpack.NewEncoder(&c.encBuf)
-	c.enc.SetMaxDynamicTableSizeLimit(tableSize)
+	c.enc = newEncoder()
 	c.lastRead.Store(time.Now().UnixMilli())
 	c.movedAt = time.Now()
 	return c
@@ -120,12 +117,7 @@ func (c *conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 	if c.closed {
 		return
 	}
-	c.encBuf.Reset()
-	for _, f := range fields {
-		f.Sensitive = f.Sensitive || neverIndexed(f.Name)
-		_ = c.enc.WriteField(f) // a bytes.Buffer takes everything
-	}
-	block := c.encBuf.Bytes()
+	block := c.enc.block(fields)
 	typ, flags := byte(frameHeaders), byte(0)
 	if end {
 		flags = flagEndStream
@@ -139,16 +131,6 @@ func (c *conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		c.appendFrame(typ, flags, id, part)
 		typ, flags = frameContinuation, 0
 	}
-}
-
-// neverIndexed names the fields that must not enter a table: secrets, and
-// values that differ with each request and would only push out the others.
-func neverIndexed(name string) bool {
-	switch name {
-	case "authorization", "token", "grpc-timeout", "content-length":
-		return true
-	}
-	return false
 }
 
 // batch is the set of connections that a goroutine has written to.

@@ -8,14 +8,18 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
 )
 
 // DefaultHeaderLimit is the largest header list that we take, as RFC 9113 section
 // 6.5.2 counts it, in bytes.
 const DefaultHeaderLimit = 256 << 10
 
-// requestHead is what the relay needs to know of a request.
+// requestHead is what the relay needs to know of a request. It does not change
+// any more once it is parsed.
 type requestHead struct {
+	fields                          []hpack.HeaderField // as a member gets them
+	call                            policy.Call
 	method, scheme, path, authority string
 	contentType                     string
 	via                             []string
@@ -30,8 +34,10 @@ func (h *requestHead) grpc() bool {
 }
 
 // parseRequest checks a request's header list by RFC 9113 sections 8.2 and 8.3.
-func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
-	h.length = -1
+// via is what we add to it.
+func parseRequest(fields []hpack.HeaderField, via string) (h *requestHead, ok bool) {
+	h = &requestHead{length: -1}
+	h.fields = append(append(make([]hpack.HeaderField, 0, len(fields)+1), fields...), hpack.HeaderField{Name: "via", Value: via})
 	regular := false
 	for _, f := range fields {
 		if !validValue(f.Value) {
@@ -72,6 +78,7 @@ func parseRequest(fields []hpack.HeaderField) (h requestHead, ok bool) {
 			}
 		}
 	}
+	h.call = policy.CallOf(h.path)
 	h.asksCluster = h.asksCluster && h.path == director.ClusterIDCall
 	ok = h.method != "" && h.method != "CONNECT" && validName(strings.ToLower(h.method)) &&
 		h.scheme != "" && plainText(h.authority) && plainText(h.path) &&

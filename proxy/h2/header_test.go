@@ -36,7 +36,7 @@ func TestParseRequest(t *testing.T) {
 		{"two content-lengths", []string{"content-length", "1", "content-length", "2"}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if _, ok := parseRequest(fieldsOf(append(good[:len(good):len(good)], tc.add...)...)); ok != tc.ok {
+			if _, ok := parseRequest(fieldsOf(append(good[:len(good):len(good)], tc.add...)...), ""); ok != tc.ok {
 				t.Fatalf("ok is %v", ok)
 			}
 		})
@@ -53,7 +53,7 @@ func TestParseRequest(t *testing.T) {
 		{"relative path", []string{":method", "GET", ":scheme", "http", ":path", "a"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if h, ok := parseRequest(fieldsOf(tc.fields...)); ok {
+			if h, ok := parseRequest(fieldsOf(tc.fields...), ""); ok {
 				t.Fatalf("accepted as %+v", h)
 			}
 		})

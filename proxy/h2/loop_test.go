@@ -157,7 +157,7 @@ func TestClusterIsAskedByAWatchAlone(t *testing.T) {
 			{Name: ":path", Value: path},
 			{Name: "content-type", Value: "application/grpc"},
 			{Name: director.ClusterIDField, Value: "?"},
-		})
+		}, "")
 		if !ok || h.asksCluster != asks {
 			t.Errorf("%s: %v, asks %v", path, ok, h.asksCluster)
 		}

@@ -31,7 +31,7 @@ func (rd *reader) setting(id uint16, v uint32) error {
 	defer c.mu.Unlock()
 	switch id {
 	case settingHeaderTableSize:
-		c.enc.SetMaxDynamicTableSizeLimit(min(v, tableSize))
+		c.enc.limit(v)
 	case settingEnablePush:
 		if v > 1 {
 			return connError{codeProtocol, "SETTINGS_ENABLE_PUSH is neither 0 nor 1"}

@@ -49,10 +49,10 @@ type stream struct {
 	member    *side // nil while no member has it
 	first     side  // storage of the first member side
 	mark      uint64
-	answered  bool // the member's HEADERS have been passed on
-	cancelled bool // the client left or reset it, or we answered ourselves
-	keeping   bool // head and data hold the whole request so far
-	head      []hpack.HeaderField
+	answered  bool                // the member's HEADERS have been passed on
+	cancelled bool                // the client left or reset it, or we answered ourselves
+	keeping   bool                // head and data hold the whole request so far
+	head      []hpack.HeaderField // other requests may have the same
 	data      []byte
 	end       bool // the client's END_STREAM has come
 	passed    bool // it was judged, and passes
@@ -385,12 +385,11 @@ func (sd *side) failPlain(status int, message string) {
 }
 
 // newStream makes the stream of a checked request head.
-func newStream(c *conn, id uint32, h *requestHead, fields []hpack.HeaderField, end bool) *stream {
-	call := policy.CallOf(h.path)
-	s := &stream{path: h.path, call: call, toCome: h.length, read: call.ChangesNothing(), plain: !h.grpc(), keeping: true, end: end}
-	s.head = make([]hpack.HeaderField, 0, len(fields)+1)
-	s.head = append(s.head, fields...)
-	s.head = append(s.head, hpack.HeaderField{Name: "via", Value: c.r.via})
+func newStream(c *conn, id uint32, h *requestHead, end bool) *stream {
+	s := &stream{
+		path: h.path, call: h.call, toCome: h.length, read: h.call.ChangesNothing(), plain: !h.grpc(),
+		keeping: true, end: end, head: h.fields,
+	}
 	s.client.start(s, c, id)
 	s.client.over = end
 	return s
