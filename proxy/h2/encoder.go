@@ -2,6 +2,7 @@ package h2
 
 import (
 	"bytes"
+	"strings"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -17,8 +18,12 @@ type encoder struct {
 	table uint32                   // counts the changes of the dynamic table
 }
 
-// knownFields is how many fields are remembered, about two lists.
-const knownFields = 16
+const (
+	// knownFields is how many fields are remembered, each by its place in the list.
+	knownFields = 16
+	// trailersFrom is the first place of trailers, which have few fields.
+	trailersFrom = 12
+)
 
 // knownField is what a field was written as: its index in the tables.
 type knownField struct {
@@ -47,16 +52,20 @@ func (e *encoder) block(fields []hpack.HeaderField) []byte {
 	if e.known == nil {
 		e.known = new([knownFields]knownField)
 	}
+	from := 0
+	if len(fields) > 0 && !strings.HasPrefix(fields[0].Name, ":") {
+		from = trailersFrom
+	}
 	for i, f := range fields {
-		k := &e.known[(i+3*len(f.Name)+len(f.Value))%knownFields]
+		k := &e.known[(from+i)%knownFields]
 		if k.table == e.table && k.name == f.Name && k.value == f.Value && !f.Sensitive {
 			e.buf.Write(k.index[:k.size])
 			continue
 		}
 		f.Sensitive = f.Sensitive || neverIndexed(f.Name)
-		from := e.buf.Len()
+		before := e.buf.Len()
 		_ = e.hpack.WriteField(f) // a bytes.Buffer takes everything
-		e.note(k, f, e.buf.Bytes()[from:])
+		e.note(k, f, e.buf.Bytes()[before:])
 	}
 	return e.buf.Bytes()
 }
