@@ -105,9 +105,34 @@ func TestLaw1(t *testing.T) {
 	}
 }
 
+// Once a 1xx was given to the client, the request is not sent again, a read neither:
+// the client may have acted on it.
+func TestInterimAnswerBindsTheRequest(t *testing.T) {
+	for raw, text := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                        "can't be sent again",
+		"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi": "outcome unknown",
+	} {
+		var hits atomic.Int64
+		serve := func(c net.Conn, req *http.Request) bool {
+			hits.Add(1)
+			answer("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")(c, req)
+			return false
+		}
+		c := newRig(t, nil, newPeer(t, serve).url, newPeer(t, serve).url).dial(t)
+		c.send(raw)
+		if res := c.head("GET"); res.StatusCode != 103 {
+			t.Fatalf("%v", res)
+		}
+		if res, body := c.whole("GET"); res.StatusCode != 502 || !strings.Contains(body, text) || hits.Load() != 1 {
+			t.Errorf("%s: %d %s, %d hits", raw, res.StatusCode, body, hits.Load())
+		}
+	}
+}
+
 func TestNothingSentGoesOn(t *testing.T) {
 	p := newPeer(t, func(c net.Conn, req *http.Request) bool { return answer(ok("x"))(c, req) })
-	g := newRig(t, nil, unreachable(t), p.url, unreachable(t))
+	noTLS := strings.Replace(newPeer(t, answer(ok("in the clear"))).url, "http://", "https://", 1) // dialled, but no handshake
+	g := newRig(t, nil, unreachable(t), noTLS, p.url, unreachable(t))
 	for i, raw := range []string{
 		"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
 		"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",

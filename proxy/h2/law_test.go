@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
 )
 
 // untilData waits for the request's message, so that all of it has arrived.
@@ -89,7 +90,9 @@ func TestLawOne(t *testing.T) {
 		{"write above the final GOAWAY", goAway, pathPut, "0", "", 1},
 		{"read, lost in the answer", begun, pathRange, "14", "lost member", 0},
 		{"write, lost in the answer", begun, pathPut, "14", "outcome unknown", 0},
+		{"read during a graceful GOAWAY", graceful, pathRange, "0", "", 0},
 		{"write during a graceful GOAWAY", graceful, pathPut, "0", "", 0},
+		{"read reset by the member", reset, pathRange, "", "", 0},
 		{"write reset by the member", reset, pathPut, "", "", 0},
 		{"the member's own UNAVAILABLE", trailersOnly, pathPut, "14", "etcdserver: no leader", 0},
 	}
@@ -133,13 +136,15 @@ func TestTrailersOnlyStaysOneFrame(t *testing.T) {
 }
 
 func TestNobodyLeft(t *testing.T) {
-	dead := freeURL(t)
+	dead, none := freeURL(t), startMember(t, behave(nil), first(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0}))
 	for _, tc := range []struct {
 		name string
 		urls []string
 	}{
 		{"no member is known", nil},
 		{"nobody listens", []string{dead.String()}},
+		{"no SETTINGS come", []string{startMute(t)}},
+		{"no streams are offered", []string{none.url}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := dialRig(t, startRig(t, tc.urls...).addr)
@@ -151,24 +156,37 @@ func TestNobodyLeft(t *testing.T) {
 	}
 }
 
-// A member that accepts connections but sends no SETTINGS gets no request.
-func TestNoSettingsNoRequest(t *testing.T) {
-	mute := startMute(t)
-	good := startMember(t, behave(nil))
-	r := startRig(t, mute, good.url)
-	for range 4 { // two of them choose the mute one first
-		c := dialRig(t, r.addr)
-		if o := c.wait(c.open(pathPut, false)); o.fields["grpc-status"] != "0" {
-			t.Fatalf("got %+v", o)
-		}
-	}
-	if good.count(pathPut) != 4 {
-		t.Fatalf("the good member saw %d of 4 writes", good.count(pathPut))
+// A member that can't be dialled, sends no SETTINGS or has no slot free gets no
+// request: the next one does, once, a write too.
+func TestNoConnectionNoRequest(t *testing.T) {
+	dead, none := freeURL(t), startMember(t, behave(nil), first(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0}))
+	for name, bad := range map[string]string{
+		"nobody listens": dead.String(), "no SETTINGS come": startMute(t), "no streams are offered": none.url,
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := startMember(t, behave(nil))
+			r := startRig(t, bad, good.url)
+			for range 4 { // two of them choose the bad one first
+				c := dialRig(t, r.addr)
+				if o := c.wait(c.open(pathPut, false)); o.fields["grpc-status"] != "0" {
+					t.Fatalf("got %+v", o)
+				}
+			}
+			if good.count(pathPut) != 4 || none.count(pathPut) > 0 {
+				t.Fatalf("the good member saw %d of 4 writes, the bad one %d", good.count(pathPut), none.count(pathPut))
+			}
+		})
 	}
 }
 
-// What was never given to write may go to another member, a write too.
+// What was never given to write may go to another member, a write too. Where there
+// was no room to keep it, its client is told that it is safe to try again.
 func TestUnsentWriteGoesOn(t *testing.T) {
+	t.Run("kept", func(t *testing.T) { unsentWrite(t, true) })
+	t.Run("not kept", func(t *testing.T) { unsentWrite(t, false) })
+}
+
+func unsentWrite(t *testing.T, kept bool) {
 	stuck := startMember(t, func(m *fakeMember, p *peer) {
 		_ = p.nc.(*net.TCPConn).SetReadBuffer(16 << 10) // else the kernel makes room now and then
 		for fr := p.next(); fr != nil; fr = p.next() {
@@ -197,14 +215,32 @@ func TestUnsentWriteGoesOn(t *testing.T) {
 		c.open("/etcdserverpb.Lease/LeaseKeepAlive", true, "token", big)
 		waitFor(t, "the head has reached the relay", func() bool { return r.relay.Stats.Requests.Load() == sent })
 	}
+	if !kept {
+		policy.Kept.Add(policy.KeptLimit)
+		defer policy.Kept.Add(-policy.KeptLimit)
+	}
 	id := c.open(pathPut, false)
-	waitFor(t, "the write has reached the relay", func() bool { return r.relay.Stats.Requests.Load() == sent+1 })
+	_ = c.fr.WritePing(false, [8]byte{}) // answered behind the data
+	waitForPong(c)
 	stuck.armed.Store(false)
-	if o := c.wait(id); o.fields["grpc-status"] != "0" {
+	o := c.wait(id)
+	if want := map[bool]string{true: "0", false: "14"}[kept]; o.fields["grpc-status"] != want || !kept && o.fields["grpc-message"] != safeToRetry {
 		t.Fatalf("got %+v", o)
 	}
-	if good.count(pathPut) != 1 {
+	if want := map[bool]int{true: 1, false: 0}[kept]; good.count(pathPut) != want {
 		t.Fatalf("the good member saw %d writes", good.count(pathPut))
+	}
+}
+
+func waitForPong(c *testClient) {
+	for {
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if p, ok := f.(*http2.PingFrame); ok && p.IsAck() {
+			return
+		}
 	}
 }
 
