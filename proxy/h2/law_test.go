@@ -267,3 +267,38 @@ func anyPending(r *rig) bool {
 	}
 	return true
 }
+
+// A member that leaves the cluster gets nothing new; what it has goes on to its end,
+// and its connection with it.
+func TestMemberThatLeft(t *testing.T) {
+	held := make(chan func(), 1) // answers the request that arrived
+	old := startMember(t, behave(func(p *peer, id uint32) { held <- func() { p.answer(id) } }))
+	good := startMember(t, behave(nil))
+	r := startRig(t, old.url)
+	c := stickTo(t, r, old, good)
+	old.armed.Store(true)
+	underWay := c.open(pathPut, false)
+	finish := <-held
+	r.director.Update(members(good))
+	if o := c.wait(c.open(pathPut, false)); o.fields["grpc-status"] != "0" || good.count(pathPut) != 1 {
+		t.Fatalf("got %+v", o)
+	}
+	finish()
+	if o := c.wait(underWay); o.fields["grpc-status"] != "0" {
+		t.Fatalf("what was under way: %+v", o)
+	}
+	connections := func() (n int) {
+		for e, count := range r.relay.MemberConnections() {
+			if e.URL == old.url {
+				n += count
+			}
+		}
+		return n
+	}
+	if connections() != 1 {
+		t.Fatalf("%d connections to the member with the open watch", connections())
+	}
+	const watch = 1 // stickTo's
+	_ = c.fr.WriteRSTStream(watch, http2.ErrCodeCancel)
+	waitFor(t, "the connection ends with its last stream", func() bool { return connections() == 0 })
+}
