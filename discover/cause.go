@@ -19,7 +19,7 @@ import (
 // cause is what an operator must know of an error: what the system, the
 // certificate or the member said, without the layers that carried it.
 func cause(err error) string {
-	for _, say := range []func(error) string{networkCause, certificateCause, protocolCause} {
+	for _, say := range []func(error) string{networkCause, TLSCause, protocolCause} {
 		if text := say(err); text != "" {
 			return text
 		}
@@ -57,7 +57,9 @@ func networkCause(err error) string {
 	return ""
 }
 
-func certificateCause(err error) string {
+// TLSCause is what an operator must know of an error of TLS towards a server; "" for
+// other errors.
+func TLSCause(err error) string {
 	var authority x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError

@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func (i *Inspector) logIn(ctx context.Context, clientURL string) (*client, error
 }
 
 func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Config {
-	options := []grpc.DialOption{grpc.WithNoProxy()}
+	options := append(ServerNameOptions(i.TLS), grpc.WithNoProxy())
 	if to, err := parseTarget(clientURL); err == nil && i.Dial != nil && to.network == "tcp" {
 		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return i.Dial(ctx, to.network, address, to.secure)
@@ -82,6 +83,16 @@ func (i *Inspector) config(ctx context.Context, clientURL string) clientv3.Confi
 		MaxUnaryRetries: 1,
 		DialOptions:     options,
 	}
+}
+
+// ServerNameOptions make gRPC verify a server by the name in a configuration, if there
+// is one: by itself it takes the host of each endpoint (credentials/tls.go of grpc-go,
+// ClientHandshake).
+func ServerNameOptions(conf *tls.Config) []grpc.DialOption {
+	if conf == nil || conf.ServerName == "" {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithAuthority(conf.ServerName)}
 }
 
 // version asks for /version. It may take two thirds of the time: a hung member

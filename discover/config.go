@@ -73,6 +73,10 @@ type Config struct {
 	// roots are trusted and no client certificate is shown.
 	PeerTLS *tls.Config
 
+	// ExplainPeer words an error of TLS with a peer for an operator, and is "" for
+	// others. If nil, TLSCause does.
+	ExplainPeer func(err error) string
+
 	// DialTimeout bounds the TCP and TLS connect to one peer, and is the upper
 	// bound of the head start that a peer has over the next one. 0 means none.
 	DialTimeout time.Duration

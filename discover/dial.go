@@ -109,9 +109,10 @@ func (d dialer) dial(ctx context.Context, to target) (net.Conn, error) {
 		config = d.tls.Clone()
 	}
 	switch {
+	case config.ServerName != "": // an operator's word beats what DNS says
 	case d.serverName != "":
 		config.ServerName = d.serverName
-	case config.ServerName == "":
+	default:
 		config.ServerName = to.host
 	}
 	if d.verified != nil {

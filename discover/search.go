@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,9 @@ func (s *search) take(peer *PeerAnswer, list peerList) {
 	peer.Took, peer.Certificate = list.took, list.certificate
 	if list.err != nil {
 		peer.State, peer.Reason = PeerFailed, cause(list.err)
+		if explain := s.config.ExplainPeer; explain != nil {
+			peer.Reason = cmp.Or(explain(list.err), peer.Reason)
+		}
 		if wrongName := peer.ServerName != "" && list.wrongName(); wrongName {
 			peer.Reason += "; behind --discovery-srv it must be for the domain, or give --peer-trusted-ca-file"
 		}

@@ -221,15 +221,15 @@ func checkSigned(found *refusals, pair tlsPair, chain []*x509.Certificate, roots
 
 // checkUse wants a certificate to be made for what it is used for.
 func checkUse(found *refusals, pair tlsPair, chain []*x509.Certificate, use x509.ExtKeyUsage) {
-	if chain != nil && !usableFor(chain[0], use) {
+	if chain != nil && !UsableFor(chain[0], use) {
 		found.add("tls-use", "have a certificate made with the extended key usages serverAuth and clientAuth: peers show it both ways",
 			"%s %s may not be used by a %s", pair.certFlag, pair.certFile, useName(use))
 	}
 }
 
-// usableFor reads the extended key usages; a certificate without any is for
+// UsableFor reads the extended key usages; a certificate without any is for
 // all (RFC 5280 section 4.2.1.12).
-func usableFor(leaf *x509.Certificate, use x509.ExtKeyUsage) bool {
+func UsableFor(leaf *x509.Certificate, use x509.ExtKeyUsage) bool {
 	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
 		return true
 	}

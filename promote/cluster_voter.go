@@ -62,7 +62,7 @@ func (c *Cluster) open(ctx context.Context, endpoint string) (*voter, error) {
 		Logger:      zap.NewNop(),
 		// Asking again is our own decision.
 		MaxUnaryRetries: 1,
-		DialOptions:     []grpc.DialOption{grpc.WithNoProxy(), failFast},
+		DialOptions:     append(discover.ServerNameOptions(c.TLS), grpc.WithNoProxy(), failFast),
 	})
 	if err != nil {
 		if problem := authProblem(err); problem != nil {
