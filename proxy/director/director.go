@@ -31,6 +31,9 @@ type Director struct {
 	// TLS tells how members are reached by https, for each new connection anew. If
 	// it is nil or tells nil, the system's roots are trusted.
 	TLS func() *tls.Config
+	// Explain words an error of TLS for an operator, and is "" for others. If nil, all
+	// errors keep their own words.
+	Explain func(err error) string
 	// DialMember makes a connection to a member: network is tcp or unix, secure says
 	// that TLS will be spoken on it. If nil, it goes straight on.
 	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)

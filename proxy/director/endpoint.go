@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -156,7 +157,10 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 	defer cancel()
 	if err := t.HandshakeContext(hctx); err != nil {
 		_ = nc.Close()
-		return nil, &DialError{e.URL, "TLS handshake", err}
+		if errors.Is(err, io.EOF) {
+			err = errClosedInHandshake
+		}
+		return nil, &DialError{e.URL, "TLS handshake", e.explain(err)}
 	}
 	if proto == "h2" && t.ConnectionState().NegotiatedProtocol != proto {
 		_ = nc.Close()
@@ -177,6 +181,30 @@ func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
 	nd := net.Dialer{Timeout: e.d.DialTimeout, KeepAlive: keepAlive}
 	nd.SetMultipathTCP(false)
 	return nd.DialContext(ctx, e.Network, e.Address)
+}
+
+// errClosedInHandshake is how most servers in the clear meet TLS.
+var errClosedInHandshake = errors.New("it closed the connection: is its URL http?")
+
+// tlsError is an error of TLS in an operator's words.
+type tlsError struct {
+	text string
+	err  error
+}
+
+func (e *tlsError) Error() string { return e.text }
+func (e *tlsError) Unwrap() error { return e.err }
+
+// explain words an error of TLS. With TLS 1.3 the other side may refuse our certificate
+// when the handshake is over for us, so that what is read then is one.
+func (e *Endpoint) explain(err error) error {
+	if e.d.Explain == nil {
+		return err
+	}
+	if text := e.d.Explain(err); text != "" {
+		return &tlsError{text, err}
+	}
+	return err
 }
 
 // plain drops what the caller of Dial says itself: the operation and address.

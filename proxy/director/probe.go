@@ -2,6 +2,7 @@ package director
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,9 @@ const (
 	probeAnswer   = 1200 * time.Millisecond
 	probeSecond   = 700 * time.Millisecond
 )
+
+// probeBody bounds what is read of an answer, in bytes.
+const probeBody = 64 << 10
 
 // probeRequest asks for what every etcd answers without a quorum and without
 // rights. Any answer but a 5xx proves the process alive.
@@ -129,6 +133,10 @@ type prober struct {
 // errSilent says that a member took the question and did not answer in time.
 var errSilent = errors.New("no answer")
 
+// errSpeaksTLS says that a member closed a connection in the clear without a word, as
+// a listener with TLS does.
+var errSpeaksTLS = errors.New("it speaks TLS, or closes connections: is its URL https?")
+
 func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error {
 	limit := time.Now().Add(wait)
 	p.fresh = p.c == nil
@@ -156,7 +164,10 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 		if errors.As(err, &ne) && ne.Timeout() {
 			return fmt.Errorf("%w to GET /version within %v", errSilent, wait)
 		}
-		return fmt.Errorf("read probe: %w", err)
+		if errors.Is(err, io.EOF) && !e.TLS {
+			return errSpeaksTLS
+		}
+		return fmt.Errorf("read probe: %w", e.explain(err))
 	}
 	// The process lives. What it said decides only whether the connection can
 	// be asked again: a listener for gRPC alone answers with HTTP/2 frames.
@@ -166,12 +177,15 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 		p.close()
 		return nil
 	}
-	_, err = io.CopyN(io.Discard, res.Body, 64<<10)
+	body, err := io.ReadAll(io.LimitReader(res.Body, probeBody))
 	_ = res.Body.Close()
-	if !errors.Is(err, io.EOF) || res.Close {
+	if err != nil || len(body) == probeBody || res.Close {
 		p.close()
 	}
 	switch {
+	case res.StatusCode == http.StatusBadRequest && !e.TLS && bytes.Contains(body, []byte("HTTPS server")):
+		return errSpeaksTLS // net/http says so in the clear
+
 	case e.ledBack(res.Header["Proxy-Status"]):
 		return ErrLoop
 	case res.StatusCode >= http.StatusInternalServerError: // no etcd says so: a proxy that reaches none does
