@@ -24,6 +24,7 @@ type Figures struct {
 
 	Refreshes    []ReasonCount `json:"refreshes"` // of the member list, by result
 	Certificates []Certificate `json:"certificates"`
+	TLSLoads     []TLSLoad     `json:"tls_loads"`
 }
 
 // RequestCount is how many requests ended in one way.
@@ -75,6 +76,7 @@ func (s *Server) figures() Figures {
 	f.connections(s)
 	f.answers(s)
 	f.Certificates = slices.Concat(certificates("listener", s.listenTLS.Load()), certificates("members", s.memberTLS.Load()), certificates("peers", s.peerTLS.Load()))
+	f.TLSLoads = s.lastTLSLoads()
 	return f
 }
 

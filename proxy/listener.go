@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -203,18 +202,10 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 	var conn net.Conn = c
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	if l.secure {
-		t := tls.Server(c, s.listenTLS.Load())
-		hctx, cancel := context.WithTimeout(ctx, s.HeaderTimeout)
-		err := t.HandshakeContext(hctx)
-		cancel()
-		if err != nil {
+		if conn, err = s.handshake(ctx, c); err != nil {
 			stop()
-			if errors.Is(err, context.DeadlineExceeded) {
-				s.refusals.Refuse(stats.HeaderTimeout, "TLS handshake", nc.RemoteAddr().String())
-			}
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
-		conn = t
 	}
 	spoken := s.conns.silent(conn, s.IdleTimeout)
 	first, two, err := sniff(conn, s.HeaderTimeout)
@@ -228,6 +219,9 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 		return err
 	case err != nil:
 		return err
+	case first[0] == recordHandshake && !l.secure:
+		s.refusals.Refuse(stats.TLSHandshake, "TLS on an http URL", nc.RemoteAddr().String())
+		farewell(conn, "Client sent a TLS handshake to an HTTP server.")
 	case two:
 		s.h2.Serve(ctx, conn, first)
 	default:

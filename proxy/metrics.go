@@ -37,6 +37,8 @@ var (
 	metricCluster     = metric("cluster_info", "The cluster that is followed; always 1.", "cluster_id")
 	metricWrong       = metric("wrong_cluster", "Whether no request is served because another cluster answers: 1 or 0.")
 	metricCertificate = metric("certificate_expiry_timestamp_seconds", "When a certificate of the proxy's own ends, as Unix time.", "use", "subject")
+	metricTLSLoaded   = metric("tls_last_reload_successful", "Whether what is in the TLS files of a side is used: 1 or 0.", "use")
+	metricTLSLoadedAt = metric("tls_last_reload_success_timestamp_seconds", "When the TLS files of a side were loaded that are used, as Unix time.", "use")
 )
 
 // metrics are all families of ours.
@@ -44,6 +46,7 @@ var metrics = []*prometheus.Desc{
 	metricBuild, metricReady, metricRequests, metricFailed, metricRetries, metricRefusals, metricOpen,
 	metricConnections, metricConnLimit, metricMemberConns, metricBytes, metricMemberBytes, metricMemberUp, metricMembers,
 	metricEndpoints, metricUnused, metricListAge, metricRefreshes, metricCluster, metricWrong, metricCertificate,
+	metricTLSLoaded, metricTLSLoadedAt,
 }
 
 // collector gives Prometheus the figures of a server.
@@ -94,6 +97,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	c.cluster(status, gauge)
 	for _, cert := range f.Certificates {
 		gauge(metricCertificate, float64(cert.NotAfter.Unix()), cert.Use, cert.Subject)
+	}
+	for _, l := range f.TLSLoads {
+		gauge(metricTLSLoaded, oneIf(l.Error == ""), l.Use)
+		gauge(metricTLSLoadedAt, float64(l.At.Unix()), l.Use)
 	}
 }
 

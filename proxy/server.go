@@ -72,6 +72,9 @@ type Server struct {
 	PeerTLS *tls.Config
 	// DialMember is the way to members, see director.Director; nil means straight on.
 	DialMember func(ctx context.Context, network, address string, secure bool) (net.Conn, error)
+	// ExplainMember words an error of a TLS connection to a member, see
+	// director.Director.
+	ExplainMember func(err error) string
 	// Readonly refuses what is not a read.
 	Readonly bool
 	// CORS lists the origins of --cors; nil leaves CORS to the members.
@@ -124,6 +127,10 @@ type Server struct {
 	listenTLS atomic.Pointer[tls.Config] // see SetTLS
 	memberTLS atomic.Pointer[tls.Config]
 	peerTLS   atomic.Pointer[tls.Config]
+	tlsLoads  struct {
+		sync.Mutex
+		list []TLSLoad // by Use
+	}
 	director  *director.Director
 	h1        *h1.Relay
 	h1stats   h1.Stats
@@ -278,7 +285,7 @@ func (s *Server) untilEnd(ctx, kill context.Context) {
 // build wires the parts of the data path.
 func (s *Server) build() {
 	s.director = &director.Director{
-		TLS: s.memberTLS.Load, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
+		TLS: s.memberTLS.Load, Explain: s.ExplainMember, DialMember: s.DialMember, DialTimeout: s.DialTimeout, FailureWait: s.FailureWait,
 		Via: s.instance.Via("2"), LedBack: s.instance.Refused, Logger: s.Logger,
 	}
 	s.h1 = &h1.Relay{

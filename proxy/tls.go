@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"time"
 )
 
@@ -20,6 +22,35 @@ func (s *Server) SetTLS(listen, members, peers *tls.Config) {
 	s.listenTLS.Store(listen)
 	s.memberTLS.Store(members)
 	s.peerTLS.Store(peers)
+}
+
+// TLSLoad is how the last load of the TLS files of one side went.
+type TLSLoad struct {
+	Use   string    `json:"use"`   // listener, members, peers or discovery: towards whom
+	At    time.Time `json:"at"`    // when what is used was loaded
+	Error string    `json:"error"` // why what is in the files now is not used; "" if it is
+}
+
+// TLSLoaded notes a load of the TLS files of a side; err says why the old ones stay.
+func (s *Server) TLSLoaded(use string, err error) {
+	s.tlsLoads.Lock()
+	defer s.tlsLoads.Unlock()
+	i, found := slices.BinarySearchFunc(s.tlsLoads.list, use, func(l TLSLoad, use string) int { return cmp.Compare(l.Use, use) })
+	if !found {
+		s.tlsLoads.list = slices.Insert(s.tlsLoads.list, i, TLSLoad{Use: use})
+	}
+	l := &s.tlsLoads.list[i]
+	if err != nil {
+		l.Error = err.Error()
+		return
+	}
+	l.At, l.Error = time.Now(), ""
+}
+
+func (s *Server) lastTLSLoads() []TLSLoad {
+	s.tlsLoads.Lock()
+	defer s.tlsLoads.Unlock()
+	return append([]TLSLoad{}, s.tlsLoads.list...)
 }
 
 // Certificate is one of the proxy's own.

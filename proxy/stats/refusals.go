@@ -18,6 +18,7 @@ const (
 	Malformed                   // it breaks the protocol
 	HeaderTooLong               // its head is over the limit
 	HeaderTimeout               // its head, or the TLS handshake, took too long
+	TLSHandshake                // a client's TLS handshake failed
 	Connections                 // there are as many connections as may be
 	Silent                      // a connection without a request gave way to a new one
 	Streams                     // a client opened more streams than it may
@@ -31,7 +32,7 @@ const (
 // String is the reason's name as a label.
 func (r Reason) String() string {
 	return [numReasons]string{
-		"readonly", "loop", "malformed", "header_too_long", "header_timeout", "connections", "silent", "streams",
+		"readonly", "loop", "malformed", "header_too_long", "header_timeout", "tls_handshake", "connections", "silent", "streams",
 		"memory", "no_cluster", "wrong_cluster", "draining",
 	}[r]
 }
@@ -39,20 +40,23 @@ func (r Reason) String() string {
 // lineInterval is the least time between two log lines of one reason.
 const lineInterval = 10 * time.Second
 
-// Refusals counts refusals and logs them, at most one line in 10 s for each reason.
+// Refusals counts refusals and logs them, at most one line in 10 s for each reason, or
+// for each kind of failed TLS handshake.
 type Refusals struct {
 	// Logger may be nil for silence.
 	Logger *slog.Logger
 
 	counts [numReasons]atomic.Int64
 	lines  [numReasons]line
+	kinds  sync.Map // of TLSHandshake: what → *line
 }
 
 // line is the log line of one reason.
 type line struct {
+	reason   Reason
 	mu       sync.Mutex
 	at       time.Time // of the last one
-	logged   int64     // how many refusals the lines so far have told of
+	count    int64     // of refusals that no line has told of
 	flushing bool
 	what     string // the last one's
 	client   string
@@ -60,7 +64,8 @@ type line struct {
 
 // Refuse counts one. what and client say which request of whom, for the log: what
 // must have no body, header field or value of the client's in it. Of a path, what
-// may be a query, however it is written, is cut off.
+// may be a query, however it is written, is cut off. With TLSHandshake, what is one of
+// a few fixed texts.
 func (r *Refusals) Refuse(reason Reason, what, client string) {
 	if r == nil {
 		return
@@ -69,49 +74,59 @@ func (r *Refusals) Refuse(reason Reason, what, client string) {
 	if r.Logger == nil {
 		return
 	}
-	l := &r.lines[reason]
+	l := r.line(reason, what)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at := strings.IndexAny(what, "?#;&%"); at >= 0 {
 		what = what[:at]
 	}
-	l.what, l.client = what, client
+	l.count++
+	l.reason, l.what, l.client = reason, what, client
 	if since := time.Since(l.at); since < lineInterval {
-		r.flushIn(lineInterval-since, reason)
+		r.flushIn(lineInterval-since, l)
 		return
 	}
-	r.log(reason, l)
+	r.log(l)
+}
+
+func (r *Refusals) line(reason Reason, what string) *line {
+	if reason != TLSHandshake {
+		return &r.lines[reason]
+	}
+	l, found := r.kinds.Load(what)
+	if !found {
+		l, _ = r.kinds.LoadOrStore(what, &line{})
+	}
+	return l.(*line)
 }
 
 // flush tells of those that no line has told of.
-func (r *Refusals) flush(reason Reason) {
-	l := &r.lines[reason]
+func (r *Refusals) flush(l *line) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flushing = false
-	if r.counts[reason].Load() == l.logged {
+	if l.count == 0 {
 		return
 	}
 	if since := time.Since(l.at); since < lineInterval { // a refusal was a moment earlier
-		r.flushIn(lineInterval-since, reason)
+		r.flushIn(lineInterval-since, l)
 		return
 	}
-	r.log(reason, l)
+	r.log(l)
 }
 
 // flushIn makes flush follow; l.mu is held.
-func (r *Refusals) flushIn(wait time.Duration, reason Reason) {
-	if l := &r.lines[reason]; !l.flushing {
+func (r *Refusals) flushIn(wait time.Duration, l *line) {
+	if !l.flushing {
 		l.flushing = true
-		time.AfterFunc(wait, func() { r.flush(reason) })
+		time.AfterFunc(wait, func() { r.flush(l) })
 	}
 }
 
 // log writes a line; l.mu is held.
-func (r *Refusals) log(reason Reason, l *line) {
-	n := r.counts[reason].Load()
-	r.Logger.Warn("refused", "reason", reason.String(), "count", n-l.logged, "last", l.what, "client", l.client)
-	l.at, l.logged = time.Now(), n
+func (r *Refusals) log(l *line) {
+	r.Logger.Warn("refused", "reason", l.reason.String(), "count", l.count, "last", l.what, "client", l.client)
+	l.at, l.count = time.Now(), 0
 }
 
 // Total is the sum over all reasons.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,26 @@ func TestRefusalLines(t *testing.T) {
 		}
 		if r.Total() != 202 {
 			t.Errorf("%d were counted", r.Total())
+		}
+	})
+}
+
+// Each kind of failed handshake has its own line: one that comes often hides no other.
+func TestRefusalLinesOfHandshakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := &Refusals{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		for range 3 {
+			r.Refuse(TLSHandshake, "no certificate", "10.0.0.1:1")
+			r.Refuse(TLSHandshake, "no TLS", "10.0.0.1:2")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		got := regexp.MustCompile(`count=\d+ last="[^"]*"`).FindAllString(log.String(), -1)
+		slices.Sort(got) // timers of one moment have no order
+		want := `count=1 last="no TLS"|count=1 last="no certificate"|count=2 last="no TLS"|count=2 last="no certificate"`
+		if strings.Join(got, "|") != want || r.Total() != 6 {
+			t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
 		}
 	})
 }
