@@ -18,13 +18,14 @@ import (
 // of its own. The body is printed as it comes. It fails where there is no
 // answer, or one that is cut short.
 //
-//	http [-unix PATH] [-cacert FILE] [-cert FILE -key FILE] [-h2] [-authorization TOKEN] METHOD URL [BODY]
+//	http [-unix PATH] [-cacert FILE] [-cert FILE -key FILE] [-tls 1.2] [-h2] [-authorization TOKEN] METHOD URL [BODY]
 func httpMain(args []string) int {
 	flags := flag.NewFlagSet("http", flag.ContinueOnError)
 	unix := flags.String("unix", "", "connect to this socket")
 	ca := flags.String("cacert", "", "CA file")
 	cert := flags.String("cert", "", "certificate file")
 	key := flags.String("key", "", "key file")
+	version := flags.String("tls", "", "highest version of TLS")
 	h2 := flags.Bool("h2", false, "offer HTTP/2")
 	authorization := flags.String("authorization", "", "what the field Authorization says")
 	limit := flags.Duration("limit", 30*time.Second, "bound of the whole exchange")
@@ -45,6 +46,9 @@ func httpMain(args []string) int {
 		if transport.TLSClientConfig, err = readTLS(*ca, *cert, *key); err != nil {
 			fmt.Fprintln(os.Stderr, "http:", err)
 			return 2
+		}
+		if *version == "1.2" {
+			transport.TLSClientConfig.MaxVersion = tls.VersionTLS12
 		}
 	}
 	if !*h2 {

@@ -75,11 +75,11 @@ var badDiscovery = map[string]badInput{
 	},
 	"certificate without its key": {
 		`proxy start --discovery-token T --discovery-endpoints https://127.0.0.1:2379 --discovery-cert good.pem`, nil, ExitUsage,
-		"--discovery-cert: there is no --discovery-key to it", "add --discovery-key with the key of the certificate",
+		"--discovery-cert (towards discovery services): there is no --discovery-key to it", "add --discovery-key with the key of the certificate",
 	},
 	"ca is no certificate": {
 		`proxy start --discovery-cacert garbage`, nil, ExitUsage,
-		"--discovery-cacert: there is no certificate in garbage", "give a file with PEM certificates, as from: openssl x509 -in CA -outform PEM",
+		"--discovery-cacert (towards discovery services): there is no certificate in garbage: it is no PEM file", "give a file with PEM certificates, as from: openssl x509 -in garbage -outform PEM",
 	},
 	"domain is a url": {
 		`proxy start --discovery-srv http://example.org`, nil, ExitUsage,

@@ -125,38 +125,6 @@ var badInputs = map[string]badInput{
 		`proxy members m1`, nil, ExitUsage,
 		`etcdops proxy members takes no argument, and there is "m1"`, "run etcdops proxy members --help for its flags and examples",
 	},
-	"certificate without key": {
-		`proxy start --cert-file good.pem`, nil, ExitUsage,
-		"--cert-file: there is no --key-file to it", "add --key-file with the key of the certificate",
-	},
-	"key without certificate": {
-		`proxy start --key-file good-key.pem`, nil, ExitUsage,
-		"--key-file: there is no --cert-file to it", "add --cert-file with the certificate of the key",
-	},
-	"certificate that is not there": {
-		`proxy start --cert-file none.pem --key-file good-key.pem`, nil, ExitUsage,
-		"--cert-file: can't read none.pem: no such file or directory", "check the path and the rights with: ls -l none.pem",
-	},
-	"certificate that is none": {
-		`proxy start --cert-file garbage --key-file good-key.pem`, nil, ExitUsage,
-		"--cert-file: tls: failed to find any PEM data in certificate input", "check with: openssl x509 -in garbage -noout -subject, and that the key is its key",
-	},
-	"key of another certificate": {
-		`proxy start --cert-file good.pem --key-file other-key.pem`, nil, ExitUsage,
-		"--cert-file: tls: private key does not match public key", "check with: openssl x509 -in good.pem -noout -subject, and that the key is its key",
-	},
-	"peer certificate without key": {
-		`proxy start --peer-cert-file good.pem`, nil, ExitUsage,
-		"--peer-cert-file: there is no --peer-key-file to it", "add --peer-key-file with the key of the certificate",
-	},
-	"ca that is none": {
-		`proxy start --trusted-ca-file garbage`, nil, ExitUsage,
-		"--trusted-ca-file: there is no certificate in garbage", "give a file with PEM certificates, as from: openssl x509 -in CA -outform PEM",
-	},
-	"peer ca that is not there": {
-		`proxy start --peer-trusted-ca-file none.pem`, nil, ExitUsage,
-		"--peer-trusted-ca-file: can't read none.pem: no such file or directory", "check the path and the rights with: ls -l none.pem",
-	},
 	"https without certificate": {
 		`proxy start --listen-client-urls https://127.0.0.1:2379`, nil, ExitUsage,
 		"--listen-client-urls: https needs a certificate", "add --cert-file and --key-file, or --auto-tls",

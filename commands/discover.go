@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -106,6 +107,8 @@ func noClusterHint(s *Settings, r *discover.Resolution, err error) string {
 		return "start the members that are missing; proxy start waits for them as long as it takes"
 	case !namesSource(s):
 		return "name a source: --initial-cluster, --discovery, --discovery-token or --discovery-srv"
+	case slices.ContainsFunc(r.Peers, func(p discover.PeerAnswer) bool { return strings.Contains(p.Reason, ": see ") }):
+		return "peers are there: mend the TLS settings that the lines of the peers name"
 	case len(r.Peers) > 0:
 		return "start a member that one of these peer URLs names, or correct the source that should name others"
 	case s.String("discovery") != "":

@@ -233,11 +233,12 @@ func (m *memberStart) checkDiscovery(ctx context.Context) error {
 	if err := checkSources(s); err != nil {
 		return err
 	}
-	discovery, err := loadDiscovery(s)
-	if err != nil {
+	ids := &identities{}
+	if err := ids.loadDiscovery(s); err != nil {
 		return err
 	}
-	m.config, err = sourceConfig(s, &identities{Discovery: discovery}, 0, m.logger)
+	config, err := sourceConfig(s, ids, 0, m.logger)
+	m.config = config
 	return err
 }
 

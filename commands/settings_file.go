@@ -44,6 +44,10 @@ var configSections = map[string]map[string]string{
 	},
 }
 
+// allowedCN is a key by which etcd shuts clients out, and we can't: to pass it over
+// would let them in.
+const allowedCN = "client-transport-security.allowed-cn"
+
 // fileOnlyKeys are keys of etcd's config file that are no flags and mean
 // nothing to a proxy.
 var fileOnlyKeys = []string{
@@ -141,6 +145,9 @@ func (s *Settings) readSection(section string, flags map[string]string, value an
 		}
 		if !known {
 			return s.unknownKey(section+"."+key, key)
+		}
+		if section+"."+key == allowedCN && !s.others && keys[key] != nil && keys[key] != "" {
+			return usageError("name the hosts of the clients in allowed-hostname; or take it out", "%s in %s: common names are not looked at here, so that every client of the CA would come in", allowedCN, s.path)
 		}
 		if flag == "" || s.table[flag].Ignored {
 			continue

@@ -18,6 +18,7 @@ const (
 	defaultWriteTimeout    = "5000"
 	defaultReadTimeout     = "0"
 	defaultCertYears       = "1"
+	defaultTLSMinVersion   = "TLS1.2"
 	defaultDrainTimeout    = "5s"
 	defaultMaxConnections  = "0"
 	defaultMaxStreams      = "10000"
@@ -49,7 +50,8 @@ func sourceSettings() []Setting {
 		switch s.Name {
 		case "initial-cluster", "strict-sources", "cluster-id", "data-dir", "name", "proxy-dial-timeout", "honor-proxy-env", configFileSetting,
 			"client-cert-file", "client-key-file", "cert-file", "key-file", "trusted-ca-file",
-			"peer-client-cert-file", "peer-client-key-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-auto-tls":
+			"peer-client-cert-file", "peer-client-key-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file", "peer-auto-tls",
+			"tls-server-name", "peer-tls-server-name", "tls-min-version", "tls-max-version", "cipher-suites":
 			return false
 		}
 		return true
@@ -111,6 +113,11 @@ var tlsFlags = []Setting{
 	{Name: "peer-client-key-file", Usage: "key `FILE` towards peer URLs, if not peer-key-file"},
 	{Name: "peer-trusted-ca-file", Usage: "CA `FILE` that signed the members' peer certificates"},
 	{Name: "peer-auto-tls", Bool: true, Usage: "the members' peer certificates are self-signed"},
+	{Name: "tls-server-name", Usage: "`NAME` that the members' certificates are for, if not the host of their client URLs"},
+	{Name: "peer-tls-server-name", Usage: "`NAME` that the certificates of the members' peer URLs are for, if not the host"},
+	{Name: "tls-min-version", Default: defaultTLSMinVersion, Values: tlsVersions, Also: []string{""}, Usage: "least `VERSION` of TLS, on all sides"},
+	{Name: "tls-max-version", Values: tlsVersions, Also: []string{""}, Usage: "highest `VERSION` of TLS, on all sides; if not set, what there is"},
+	{Name: "cipher-suites", Usage: "`SUITES` of TLS 1.2, on all sides, with commas between; if not set, those that Go holds for safe"},
 }
 
 var ownFlags = []Setting{
@@ -130,6 +137,9 @@ var ownFlags = []Setting{
 	{Name: "log-format", Default: "text", Values: []string{"text", "json"}, Usage: "log as `FORMAT`"},
 	{Name: configFileSetting, Usage: "YAML `FILE` with these flags as keys; flags and variables beat it"},
 }
+
+// tlsVersions are etcd's words (client/pkg/tlsutil/versions.go).
+var tlsVersions = []string{"TLS1.2", "TLS1.3"}
 
 // memberFlags are the other flags of etcd 3.5 and 3.4, so that a unit file that
 // ran "etcd --proxy on" needs nothing changed but its command word.
@@ -162,7 +172,7 @@ var memberSwitches = []string{
 // memberValues are etcd's flags that need a value.
 var memberValues = []string{
 	"advertise-client-urls", "auth-token", "auth-token-ttl", "auto-compaction-mode", "auto-compaction-retention",
-	"backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost", "cipher-suites", "discovery-fallback",
+	"backend-batch-interval", "backend-batch-limit", "backend-bbolt-freelist-type", "bcrypt-cost", "discovery-fallback",
 	"election-timeout", "experimental-bootstrap-defrag-threshold-megabytes", "experimental-compact-hash-check-time",
 	"experimental-compaction-batch-limit", "experimental-compaction-sleep-interval", "experimental-corrupt-check-time",
 	"experimental-distributed-tracing-address", "experimental-distributed-tracing-instance-id",
@@ -175,5 +185,5 @@ var memberValues = []string{
 	"log-package-levels", "log-rotation-config-json", "logger", "max-request-bytes",
 	"max-snapshots", "max-txn-ops", "max-wals", "metrics", "peer-cert-allowed-cn", "peer-cert-allowed-hostname",
 	"peer-crl-file", "quota-backend-bytes", "raft-read-timeout", "raft-write-timeout", "snapshot-count",
-	"tls-max-version", "tls-min-version", "v2-deprecation",
+	"v2-deprecation",
 }

@@ -62,6 +62,7 @@ func TestSettingsPrecedence(t *testing.T) {
 		"file: list":             {world{file: "cors: [http://a, http://b]"}, "cors", "http://a,http://b", originFile},
 		"file: no value":         {world{file: "name:"}, "name", "default", originDefault},
 		"file: client section":   {world{file: "client-transport-security:\n  trusted-ca-file: ca.pem"}, "trusted-ca-file", "ca.pem", originFile},
+		"file: suites":           {world{file: "cipher-suites: [A, B]"}, "cipher-suites", "A,B", originFile},
 		"file: client switch":    {world{file: "client-transport-security: {client-cert-auth: true}"}, "client-cert-auth", "true", originFile},
 		"file: client names":     {world{file: "client-transport-security: {allowed-hostname: [a, b]}"}, "client-cert-allowed-hostname", "a,b", originFile},
 		"file: peer section":     {world{file: "peer-transport-security: {cert-file: p.pem}"}, "peer-cert-file", "p.pem", originFile},
@@ -161,6 +162,12 @@ func TestBadSettings(t *testing.T) {
 			world{environ: []string{"ETCD_SELF_SIGNED_CERT_VALIDITY=-1"}},
 			number,
 			`ETCD_SELF_SIGNED_CERT_VALIDITY: "-1" is not a number of at least 0`, "set ETCD_SELF_SIGNED_CERT_VALIDITY to a whole number such as 1",
+		},
+		"file: clients shut out by their common name": {
+			world{file: "client-transport-security: {allowed-cn: ops}"},
+			nil,
+			"client-transport-security.allowed-cn in FILE: common names are not looked at here, so that every client of the CA would come in",
+			"name the hosts of the clients in allowed-hostname; or take it out",
 		},
 		"file: unknown key": {
 			world{file: "listen-client-url: http://a:1"},

@@ -40,7 +40,7 @@ func sourceConfig(s *Settings, ids *identities, dialTimeout time.Duration, logge
 		DiscoveryClient: client, DiscoveryTLS: ids.Discovery,
 		SRVDomain: s.String("discovery-srv"), SRVName: s.String("discovery-srv-name"),
 		InitialCluster: s.String("initial-cluster"), DataDir: s.String("data-dir"), Strict: strict,
-		PeerTLS: ids.Peers, DialTimeout: dialTimeout, Logger: logger,
+		PeerTLS: ids.Peers, ExplainPeer: ids.explainPeer(s), DialTimeout: dialTimeout, Logger: logger,
 	}, nil
 }
 

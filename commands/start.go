@@ -149,14 +149,16 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := ids.checkCommonName(s, logger); err != nil {
+	if err := ids.checkCommonName(s); err != nil {
 		return nil, nil, err
 	}
+	ids.sayWhoComesIn(s, logger)
 	if err := honorEnvironment(env, s, ids, logger); err != nil {
 		return nil, nil, err
 	}
 	server := &proxy.Server{
-		MetricsURLs: metrics, DialMember: ids.Dial,
+		ExplainMember: ids.explainMember(s),
+		MetricsURLs:   metrics, DialMember: ids.Dial,
 		DataDir: s.String("data-dir"), WALDir: s.String("wal-dir"),
 		ListenURLs: urls, ListenTLS: ids.Listener, MemberTLS: ids.Members, PeerTLS: ids.Peers,
 		Readonly:        s.String("proxy") == "readonly",
@@ -223,8 +225,12 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		"GET " + standingPath: standingHandler(env, s),
 		"GET " + membersPath:  membersHandler(follower, server, &inspector),
 	}
+	for _, use := range sideUses {
+		server.TLSLoaded(use, nil)
+	}
 	return server, &reloader{
 		Settings: s, Listen: slices.Concat(urls, metrics), Server: server, Follower: follower, Members: &inspector, Logger: logger,
+		now: *ids,
 	}, nil
 }
 

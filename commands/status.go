@@ -75,7 +75,7 @@ func statusTables(env *Env, a *proxy.StatusAndFigures) []Table {
 		reasonTable("open", "OPEN REQUESTS", a.Figures.Open), requestTable(a.Figures.Requests),
 		reasonTable("failed", "FAILED", []proxy.ReasonCount{{Reason: "without a member's whole answer", Count: a.Figures.Failed}}),
 		reasonTable("retried", "RETRIED", a.Figures.Retries), reasonTable("refused", "REFUSED", a.Figures.Refusals),
-		reasonTable("refreshed", "LIST REFRESHES", a.Figures.Refreshes), certificateTable(a.Figures.Certificates),
+		reasonTable("refreshed", "LIST REFRESHES", a.Figures.Refreshes), certificateTable(a.Figures.Certificates), tlsTable(env, a.Figures.TLSLoads),
 	}
 }
 
@@ -157,6 +157,17 @@ func certificateTable(list []proxy.Certificate) Table {
 	for _, c := range list {
 		left := time.Until(c.NotAfter)
 		t.Rows = append(t.Rows, []string{c.Use, c.Subject, c.NotAfter.UTC().Format(time.RFC3339), fmt.Sprintf("%d days", int(left.Hours()/24))})
+	}
+	return t
+}
+
+// tlsTable shows the sides whose files are not the ones that are used.
+func tlsTable(env *Env, loads []proxy.TLSLoad) Table {
+	t := Table{Name: "tls", Header: []string{"TLS FILES", "USED", "LOADED", "WHY NOT THOSE OF NOW"}}
+	for _, l := range loads {
+		if l.Error != "" {
+			t.Rows = append(t.Rows, []string{l.Use, env.Out.Bad.Sprint("old ones"), l.At.UTC().Format(time.RFC3339), oneLine(l.Error)})
+		}
 	}
 	return t
 }
