@@ -147,6 +147,39 @@ func TestPeerFailuresSayTheCause(t *testing.T) {
 	}
 }
 
+// An operator's name for the peers' certificates beats the one that DNS SRV asks for,
+// which beats the host; and what goes wrong is told in the words of ExplainPeer.
+func TestPeerServerName(t *testing.T) {
+	secure := httptest.NewUnstartedServer(newPeer(t, clusterA)) // its certificate is for example.com, and 127.0.0.1
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(secure.Certificate())
+	for _, test := range []struct {
+		name, srv, operators string
+		reason               string // "" = it answers
+	}{
+		{"the host", "", "", ""},
+		{"of SRV", "srv.test", "", "certificate is valid for example.com"},
+		{"of an operator", "", "op.test", "certificate is valid for example.com"},
+		{"an operator's beats", "srv.test", "example.com", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := dialer{tls: &tls.Config{RootCAs: roots, ServerName: test.operators}, timeout: 5 * time.Second, serverName: test.srv}
+			list := askPeer(t.Context(), d, secure.URL)
+			if (list.err == nil) != (test.reason == "") || list.err != nil && !strings.HasPrefix(cause(list.err), test.reason) {
+				t.Errorf("got %v, want %q", list.err, test.reason)
+			}
+		})
+	}
+	said := Config{PeerTLS: &tls.Config{RootCAs: roots, ServerName: "op.test"}, DialTimeout: 5 * time.Second, ExplainPeer: func(err error) string { return TLSCause(err) + ": see the flag" }}
+	resolution, _ := resolvePeers(t, said, secure.URL)
+	if reason := resolution.Peers[0].Reason; !strings.HasSuffix(reason, "not op.test: see the flag") {
+		t.Errorf("got %q", reason)
+	}
+}
+
 func TestHungPeerCostsTheHeadStart(t *testing.T) {
 	good := newPeer(t, clusterA)
 	last := refusingURL(t)
