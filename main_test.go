@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 		"flood":     func() { os.Exit(floodMain(os.Args[1:])) },
 		"tunnel":    func() { os.Exit(tunnelMain(os.Args[1:])) },
+
+		"differential": func() { os.Exit(differentialMain(os.Args[1:])) },
 	})
 }
 

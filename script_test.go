@@ -47,7 +47,7 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, etcdutl, load, http, certs, forward,
-// notified, nobody, grpc, calls, bypass, dns, processes, flood, tunnel.
+// notified, nobody, grpc, calls, bypass, dns, processes, flood, tunnel, differential.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,
@@ -112,6 +112,7 @@ func setUpScript(env *testscript.Env) error {
 	}
 	env.Setenv("DOCS", docs)
 	env.Setenv("TABLES", filepath.Join(filepath.Dir(docs), "testdata", "readonly"))
+	env.Setenv("SHAPES", filepath.Join(filepath.Dir(docs), "testdata", "differential"))
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
