@@ -112,6 +112,7 @@ func (s *shape) compare(ctx context.Context, sides [3]*side, show bool) error {
 	}
 	start := time.Now()
 	want, err := s.send(ctx, direct)
+	half := time.Since(start)
 	if err != nil {
 		err = fmt.Errorf("direct: %w", err)
 	}
@@ -123,7 +124,7 @@ func (s *shape) compare(ctx context.Context, sides [3]*side, show bool) error {
 		return err
 	}
 	if show {
-		fmt.Printf("%s: %s, %v\n", s.place, s.name, time.Since(start).Round(time.Millisecond))
+		fmt.Printf("%s: %s, direct %v, both %v\n", s.place, s.name, half.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
 		for _, p := range want {
 			fmt.Printf("  direct  %s\n", p)
 		}
