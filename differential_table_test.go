@@ -13,15 +13,17 @@ import (
 )
 
 // readShapes reads tables: those that end in .shapes, see
-// testdata/differential/http.shapes, and those of readonly.
-func readShapes(names []string) ([]*shape, error) {
+// testdata/differential/http.shapes, and those of readonly, less some calls.
+func readShapes(names, slow []string) ([]*shape, error) {
 	var shapes []*shape
 	for _, name := range names {
-		read := readCallShapes
+		var more []*shape
+		var err error
 		if filepath.Ext(name) == ".shapes" {
-			read = readOwnShapes
+			more, err = readOwnShapes(name)
+		} else {
+			more, err = readCallShapes(name, slow)
 		}
-		more, err := read(name)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +77,7 @@ func (c *tableCall) twiceBy() []callWay {
 
 // readCallShapes makes shapes of the calls of readonly's tables, by each way
 // that etcd knows.
-func readCallShapes(name string) ([]*shape, error) {
+func readCallShapes(name string, slow []string) ([]*shape, error) {
 	calls, err := readCalls(name)
 	if err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func readCallShapes(name string) ([]*shape, error) {
 		if c.isHTTP() {
 			c.paths = []string{c.paths[0]}
 		}
-		if c.notTwice() != "" {
+		if c.notTwice() != "" || slices.Contains(slow, c.method) {
 			continue
 		}
 		for _, way := range c.twiceBy() {

@@ -26,19 +26,20 @@ import (
 // of MEMBER itself in the place of DIRECT. A shape that is known to differ must
 // still do so.
 //
-//	differential [-cacert FILE] [-atleast N] [-show NAME] DIRECT THROUGH MEMBER TABLE...
+//	differential [-cacert FILE] [-atleast N] [-without METHOD,...] [-show NAME] DIRECT THROUGH MEMBER TABLE...
 func differentialMain(args []string) int {
 	flags := flag.NewFlagSet("differential", flag.ContinueOnError)
 	ca := flags.String("cacert", "", "CA file: all three have TLS")
 	least := flags.Int("atleast", 0, "how many shapes there must be")
+	slow := flags.String("without", "", "calls of the tables that this etcd takes seconds for")
 	show := flags.String("show", "", "print the answers to the shapes whose name has this text")
 	if err := flags.Parse(args); err != nil || flags.NArg() < 4 {
-		fmt.Fprintln(os.Stderr, "usage: differential [-cacert FILE] [-atleast N] [-show NAME] DIRECT THROUGH MEMBER TABLE...")
+		fmt.Fprintln(os.Stderr, "usage: differential [-cacert FILE] [-atleast N] [-without METHOD,...] [-show NAME] DIRECT THROUGH MEMBER TABLE...")
 		return 2
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := holdSides(ctx, flags.Args(), *ca, *show, *least); err != nil {
+	if err := holdSides(ctx, flags.Args(), *ca, strings.Split(*slow, ","), *show, *least); err != nil {
 		fmt.Fprintln(os.Stderr, "differential:", err)
 		return 1
 	}
@@ -60,7 +61,7 @@ type shape struct {
 // isHTTP1 says what the shape is sent by.
 func (s *shape) isHTTP1() bool { return len(s.http) > 0 }
 
-func holdSides(ctx context.Context, args []string, ca, show string, least int) error {
+func holdSides(ctx context.Context, args []string, ca string, slow []string, show string, least int) error {
 	var conf *tls.Config
 	if ca != "" {
 		var err error
@@ -81,7 +82,7 @@ func holdSides(ctx context.Context, args []string, ca, show string, least int) e
 		defer end.close()
 		sides[i] = &side{address: address, tls: conf, home: end}
 	}
-	shapes, err := readShapes(args[3:])
+	shapes, err := readShapes(args[3:], slow)
 	if err != nil {
 		return err
 	}
@@ -92,6 +93,9 @@ func holdSides(ctx context.Context, args []string, ca, show string, least int) e
 			faults = append(faults, fmt.Errorf("%s: %s: %w", s.place, s.name, err))
 		}
 		count[s.isHTTP1()]++
+		if ctx.Err() != nil || len(faults) == shownFaults {
+			return errors.Join(append(faults, errors.New("the rest was not sent"))...)
+		}
 	}
 	fmt.Printf("%d shapes, %d of them by HTTP/1.1 and %d by HTTP/2; %d differ\n",
 		len(shapes), count[true], count[false], len(faults))
@@ -101,8 +105,11 @@ func holdSides(ctx context.Context, args []string, ca, show string, least int) e
 	return errors.Join(faults...)
 }
 
+// shownFaults is after how many faults the rest is not worth its time.
+const shownFaults = 20
+
 // shapeLimit is how long one exchange may take.
-const shapeLimit = 15 * time.Second
+const shapeLimit = 10 * time.Second
 
 // compare sends the shape to both sides. The error says what is different.
 func (s *shape) compare(ctx context.Context, sides [3]*side, show bool) error {
