@@ -58,7 +58,7 @@ func bypassCalls() []bypassCall {
 		// What it says it is.
 		{name: "with a codec", fields: with(asGRPC(putMethod), "content-type", "application/grpc+proto"), body: put, readonly: unimplemented, readwrite: "200 0"},
 		{name: "with a parameter", fields: with(asGRPC(putMethod), "content-type", "application/grpc;x=y"), body: put, readonly: unimplemented, readwrite: "200 0"},
-		{name: "gRPC-web", fields: with(asGRPC(putMethod), "content-type", "application/grpc-web"), body: put, readonly: "501"},
+		{name: "gRPC-web", fields: with(asGRPC(putMethod), "content-type", "application/grpc-web"), body: put, readonly: unimplemented},
 		{name: "JSON for a gRPC method", fields: with(asGRPC(putMethod), "content-type", "application/json"), body: bypassPut, readonly: "501"},
 		{name: "upper case type", fields: with(asGRPC(putMethod), "content-type", "Application/gRPC"), body: put, readonly: "501"},
 		{name: "no type", fields: fieldsOf("POST", putMethod, ""), body: put, readonly: "501"},

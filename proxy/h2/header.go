@@ -27,10 +27,11 @@ type requestHead struct {
 	length                          int64 // content-length; -1 where it is not given
 }
 
-// grpc says whether a member has to get the request by HTTP/2.
+// grpc says whether a member has to get the request by HTTP/2: it gives its gRPC
+// server all whose type has this in it, to say 415 where it is another one (etcd
+// server/v3, embed/serve.go, grpcHandlerFunc).
 func (h *requestHead) grpc() bool {
-	rest, ok := strings.CutPrefix(h.contentType, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	return strings.Contains(h.contentType, "application/grpc")
 }
 
 // parseRequest checks a request's header list by RFC 9113 sections 8.2 and 8.3.

@@ -63,7 +63,7 @@ func TestParseRequest(t *testing.T) {
 func TestIsGRPC(t *testing.T) {
 	for contentType, want := range map[string]bool{
 		"application/grpc": true, "application/grpc+proto": true, "application/grpc;charset=x": true,
-		"application/grpc-web": false, "application/json": false, "": false,
+		"application/grpc-web": true, "application/grpcx": true, "text/x; application/grpc": true, "Application/gRPC": false, "application/json": false, "": false,
 	} {
 		h := requestHead{contentType: contentType}
 		if h.grpc() != want {
