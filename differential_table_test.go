@@ -223,12 +223,12 @@ func (s *shape) more(cells []string) error {
 	}
 }
 
-// parts splits a cell.
+// parts splits a cell at each semicolon with a blank behind.
 func parts(cell string) []string {
 	if cell == "" {
 		return nil
 	}
-	list := strings.Split(cell, ";")
+	list := strings.Split(cell, "; ")
 	for i := range list {
 		list[i] = strings.TrimSpace(list[i])
 	}
