@@ -197,12 +197,12 @@ func (s *shape) more(cells []string) error {
 	line, how := cells[1], parts(cells[4])
 	how = slices.DeleteFunc(how, func(word string) bool {
 		name, value, _ := strings.Cut(word, "=")
-		switch {
-		case name == "own":
+		switch name {
+		case "own":
 			s.own = true
-		case name == "drawn":
+		case "drawn":
 			s.drawn = append(s.drawn, value)
-		case name == "differs":
+		case "differs":
 			s.differs = value
 		default:
 			return false
