@@ -21,6 +21,10 @@ var hopByHopFields = []string{
 // writes into its log by itself, twice a second.
 var momentFields = []string{"date", "x-raft-index"}
 
+// momentText is what /version says of the file's format: a member of 3.6 or later
+// brings it up some seconds after its start.
+var momentText = regexp.MustCompile(`"storage":"[0-9.]+"`)
+
 // fieldLine is a field as it is compared; not ok: it is not.
 func fieldLine(name, value string) (line string, ok bool) {
 	name = strings.ToLower(name)
@@ -62,6 +66,10 @@ func (a answer) putWords(words []string) {
 	for i, p := range a {
 		if p.label == "frames" && slices.Contains(words, deadlineWord) {
 			a[i].text = deadlineEnd.ReplaceAllString(p.text, "…")
+		}
+		if p.label == "body" {
+			a[i].text = momentText.ReplaceAllString(p.text, `"storage":"…"`)
+			p = a[i]
 		}
 		for _, word := range words {
 			if word == snapshotWord && p.label == "body" {
