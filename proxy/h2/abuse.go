@@ -35,7 +35,8 @@ import (
 //	  on many streams, or connections   | queueCap for all clients      | who holds most is
 //	                                    |                               | cut off
 //	leaves requests that look for a     | Relay.MaxStreams, those that  | UNAVAILABLE
-//	  member, or go by HTTP/1.1         | were reset too                |
+//	  member                            | were reset too                |
+//	leaves requests that go by HTTP/1.1 | the same                      | REFUSED_STREAM
 //
 // A client that behaves comes near none of them: calls whose time runs out after a
 // second can't be more in a second than streams that may be open, and grpc-go's PING

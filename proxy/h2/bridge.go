@@ -13,8 +13,6 @@ import (
 	"sync"
 
 	"golang.org/x/net/http2/hpack"
-
-	"etcdops/proxy/stats"
 )
 
 // bridge carries one HTTP/2 request that is not gRPC (curl with https chooses
@@ -77,11 +75,7 @@ func (c *bridgeConn) leave() {
 }
 
 func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
-	if cc.bridges.Add(1) > int64(r.MaxStreams) { // requests that were reset and have not ended count too
-		cc.bridges.Add(-1)
-		cc.refuse(s, stats.Streams, grpcUnavailable, "etcdops: too many requests at once")
-		return
-	}
+	cc.bridges.Add(1)
 	near, far := net.Pipe()
 	br := &bridge{s: s, near: near, far: &bridgeConn{Conn: far, client: cc.nc}, end: s.end}
 	br.changed = sync.NewCond(&br.mu)

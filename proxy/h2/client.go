@@ -152,7 +152,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		cc.noteReset(id)
 		cc.r.Stats.Late.Add(1)
 		cc.r.Refusals.Refuse(stats.Draining, "", cc.nc.RemoteAddr().String())
-	case streams >= cc.r.MaxStreams:
+	case max(streams, int(cc.bridges.Load())) >= cc.r.MaxStreams: // requests by HTTP/1.1 that were reset, until they end
 		cc.r.Refusals.Refuse(stats.Streams, "", cc.nc.RemoteAddr().String())
 		err = streamError{id, codeRefusedStream} // nothing of it was sent anywhere
 		cc.noteReset(id)
