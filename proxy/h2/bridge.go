@@ -3,6 +3,7 @@ package h2
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -321,4 +322,27 @@ func (br *bridge) stop() {
 	var b batch
 	br.s.creditClient(unused, &b)
 	b.flush()
+}
+
+// failPlain answers a request that is not gRPC with an HTTP status, or cuts an
+// answer that has begun. c.mu is held.
+func (sd *side) failPlain(status int, message string) {
+	if sd.began {
+		sd.resetBehind(codeInternal) // truncated, and to be seen as such
+		return
+	}
+	code := "502"
+	if status == grpcResourceExhausted {
+		code = "431"
+	}
+	body, _ := json.Marshal(map[string]string{"message": message}) // strings always do
+	sd.headers([]hpack.HeaderField{
+		{Name: ":status", Value: code},
+		{Name: "content-type", Value: "application/json"},
+		{Name: "content-length", Value: strconv.Itoa(len(body))},
+	}, false)
+	sd.send(body, true)
+	if !sd.over {
+		sd.resetBehind(codeNo)
+	}
 }

@@ -180,29 +180,30 @@ func (c *testClient) untilOpen(id uint32, n int64) {
 	}
 }
 
+// headersAs sends a header block with padding, priority and all that; without
+// EndHeaders, spread over many frames.
+func (p *peer) headersAs(param http2.HeadersFrameParam, kv ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.buf.Reset()
+	for i := 0; i < len(kv); i += 2 {
+		_ = p.enc.WriteField(hpack.HeaderField{Name: kv[i], Value: kv[i+1]})
+	}
+	if param.EndHeaders {
+		param.BlockFragment = p.buf.Bytes()
+		_ = p.fr.WriteHeaders(param)
+		return
+	}
+	_ = p.fr.WriteHeaders(param)
+	for rest := p.buf.Bytes(); len(rest) > 0; {
+		n := min(len(rest), 7000)
+		_ = p.fr.WriteContinuation(param.StreamID, n == len(rest), rest[:n])
+		rest = rest[n:]
+	}
+}
+
 // What a member may do with frames changes nothing of its answer.
 func TestAnswerFrames(t *testing.T) {
-	headers := func(p *peer, param http2.HeadersFrameParam, kv ...string) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.buf.Reset()
-		for i := 0; i < len(kv); i += 2 {
-			_ = p.enc.WriteField(hpack.HeaderField{Name: kv[i], Value: kv[i+1]})
-		}
-		param.BlockFragment = p.buf.Bytes()
-		if !param.EndHeaders { // spread over many
-			rest := param.BlockFragment
-			param.BlockFragment = nil
-			_ = p.fr.WriteHeaders(param)
-			for len(rest) > 0 {
-				n := min(len(rest), 7000)
-				_ = p.fr.WriteContinuation(param.StreamID, n == len(rest), rest[:n])
-				rest = rest[n:]
-			}
-			return
-		}
-		_ = p.fr.WriteHeaders(param)
-	}
 	begin := func(p *peer, id uint32) {
 		p.headers(id, false, ":status", "200", "content-type", "application/grpc")
 	}
@@ -230,21 +231,21 @@ func TestAnswerFrames(t *testing.T) {
 			p.headers(id, true, ":status", "200", "content-type", "application/grpc", "grpc-status", "0")
 		}, 0, "103 200", ""},
 		{"CONTINUATION, and split again", func(p *peer, id uint32) {
-			headers(p, http2.HeadersFrameParam{StreamID: id}, ":status", "200", "content-type", "application/grpc", "x", long)
+			p.headersAs(http2.HeadersFrameParam{StreamID: id}, ":status", "200", "content-type", "application/grpc", "x", long)
 			p.data(id, false, []byte("data"))
-			headers(p, http2.HeadersFrameParam{StreamID: id, EndStream: true}, "grpc-status", "0")
+			p.headersAs(http2.HeadersFrameParam{StreamID: id, EndStream: true}, "grpc-status", "0")
 		}, 4, "200 grpc-status", long},
 		{"padding", func(p *peer, id uint32) {
-			headers(p, http2.HeadersFrameParam{StreamID: id, PadLength: 99, EndHeaders: true}, ":status", "200", "content-type", "application/grpc")
+			p.headersAs(http2.HeadersFrameParam{StreamID: id, PadLength: 99, EndHeaders: true}, ":status", "200", "content-type", "application/grpc")
 			for range 2 * streamWindow / 256 {
 				_ = p.fr.WriteDataPadded(id, false, []byte("d"), make([]byte, 100))
 			}
-			headers(p, http2.HeadersFrameParam{StreamID: id, PadLength: 99, EndHeaders: true, EndStream: true}, "grpc-status", "0")
+			p.headersAs(http2.HeadersFrameParam{StreamID: id, PadLength: 99, EndHeaders: true, EndStream: true}, "grpc-status", "0")
 		}, 2 * streamWindow / 256, "200 grpc-status", ""},
 		{"priority and unknown frames", func(p *peer, id uint32) {
 			prio := http2.PriorityParam{StreamDep: 99, Weight: 7}
 			_ = p.fr.WritePriority(id, prio)
-			headers(p, http2.HeadersFrameParam{StreamID: id, Priority: prio, EndHeaders: true}, ":status", "200", "content-type", "application/grpc")
+			p.headersAs(http2.HeadersFrameParam{StreamID: id, Priority: prio, EndHeaders: true}, ":status", "200", "content-type", "application/grpc")
 			_ = p.fr.WriteRawFrame(0xfa, 0xff, id, []byte("what?"))
 			_ = p.fr.WriteSettings(http2.Setting{ID: 0xfafa, Val: 7})
 			end(p, id)
