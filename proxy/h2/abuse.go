@@ -217,7 +217,7 @@ func (cc *clientConn) calm(reason string) {
 	again := cc.ending
 	if !again {
 		cc.calmed, cc.draining, cc.final = reason, true, true
-		cc.appendRaw(appendGoAway(nil, cc.lastID, codeEnhanceYourCalm, reason))
+		cc.appendRaw(goAway(cc.lastID, codeEnhanceYourCalm, reason))
 	}
 	cc.mu.Unlock()
 	if again { // it had its time

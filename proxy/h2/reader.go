@@ -206,7 +206,7 @@ func (rd *reader) refuse(err error) error {
 		if c.client != nil {
 			last = c.client.lastID
 		}
-		c.appendRaw(appendGoAway(nil, last, ce.code, ce.reason))
+		c.appendRaw(goAway(last, ce.code, ce.reason))
 		c.mu.Unlock()
 		rd.b.add(c)
 	}
