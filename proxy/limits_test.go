@@ -280,3 +280,31 @@ func TestMetricsPortIsQuiet(t *testing.T) {
 		t.Errorf("got %s", log.text.String())
 	}
 }
+
+// Where ALPN has said HTTP/2, what is no preface is not taken for HTTP/1.1 (RFC 9113
+// section 3.4): the connection ends without a word.
+func TestNoPrefaceBehindALPN(t *testing.T) {
+	p, _ := limited(t, func(s *Server) { s.useTLS(t) })
+	for name, tc := range map[string]struct {
+		offer  []string
+		answer string // what begins it
+	}{
+		"HTTP/2 by ALPN":   {[]string{"h2"}, ""},
+		"HTTP/1.1 by ALPN": {[]string{"http/1.1"}, "HTTP/1.1 400"},
+		"without ALPN":     {nil, "HTTP/1.1 400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := tls.Client(p.dial(t).Conn, &tls.Config{InsecureSkipVerify: true, NextProtos: tc.offer})
+			if _, err := io.WriteString(c, "INVALID CONNECTION PREFACE\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(c)
+			if err != nil || !strings.HasPrefix(string(got), tc.answer) || (len(got) > 0) != (tc.answer != "") {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	if n := p.refusedFor(stats.Malformed); n < 1 {
+		t.Errorf("%d were counted", n)
+	}
+}

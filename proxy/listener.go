@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -224,10 +225,21 @@ func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
 		farewell(conn, "Client sent a TLS handshake to an HTTP server.")
 	case two:
 		s.h2.Serve(ctx, conn, first)
+	case negotiated(conn) == "h2": // RFC 9113 section 3.4: what is no preface is no HTTP/1.1 either
+		s.refusals.Refuse(stats.Malformed, "preface", nc.RemoteAddr().String())
+		_ = conn.Close() // with TLS's own end
 	default:
 		s.h1.Serve(ctx, conn, first)
 	}
 	return nil
+}
+
+// negotiated is the protocol that ALPN has chosen, "" where none was.
+func negotiated(c net.Conn) string {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.ConnectionState().NegotiatedProtocol
+	}
+	return ""
 }
 
 // sniff reads until the first bytes are, or can no longer become, the preface of

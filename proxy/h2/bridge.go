@@ -3,6 +3,7 @@ package h2
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -75,6 +76,7 @@ func (c *bridgeConn) leave() {
 }
 
 func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
+	cc.bridges.Add(1)
 	near, far := net.Pipe()
 	br := &bridge{s: s, near: near, far: &bridgeConn{Conn: far, client: cc.nc}, end: s.end}
 	br.changed = sync.NewCond(&br.mu)
@@ -87,6 +89,7 @@ func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
 	go func() {
 		defer r.tasks.Done()
 		defer far.Close()
+		defer cc.bridges.Add(-1)
 		r.bridged.Add(1)
 		defer r.bridged.Add(-1)
 		r.HTTP1(cc.ctx, br.far)
@@ -319,4 +322,27 @@ func (br *bridge) stop() {
 	var b batch
 	br.s.creditClient(unused, &b)
 	b.flush()
+}
+
+// failPlain answers a request that is not gRPC with an HTTP status, or cuts an
+// answer that has begun. c.mu is held.
+func (sd *side) failPlain(status int, message string) {
+	if sd.began {
+		sd.resetBehind(codeInternal) // truncated, and to be seen as such
+		return
+	}
+	code := "502"
+	if status == grpcResourceExhausted {
+		code = "431"
+	}
+	body, _ := json.Marshal(map[string]string{"message": message}) // strings always do
+	sd.headers([]hpack.HeaderField{
+		{Name: ":status", Value: code},
+		{Name: "content-type", Value: "application/json"},
+		{Name: "content-length", Value: strconv.Itoa(len(body))},
+	}, false)
+	sd.send(body, true)
+	if !sd.over {
+		sd.resetBehind(codeNo)
+	}
 }

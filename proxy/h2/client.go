@@ -29,8 +29,10 @@ type clientConn struct {
 	ctx     context.Context
 
 	searching atomic.Int64 // requests that look for a member
+	bridges   atomic.Int64 // requests that go by HTTP/1.1
 	proved    bool         // a request has come; the reader's own
 	last      *requestHead // of the last request; the reader's own
+	budget    budget       // of work for nothing; the reader's own
 
 	// Relay.check's own
 	busyID uint32    // maxID at its last look
@@ -42,6 +44,7 @@ type clientConn struct {
 	maxID    uint32 // the last one that the client opened
 	draining bool   // the first GOAWAY was sent
 	final    bool   // the second one too
+	calmed   string // why it was cut off from outside its reader
 	resets   [rememberedResets]uint32
 	nResets  int
 }
@@ -64,6 +67,7 @@ func (r *Relay) newClient(ctx context.Context, nc net.Conn, first []byte) *clien
 	cc := &clientConn{conn: c, session: r.Director.NewSession(), ctx: ctx, busyAt: time.Now()}
 	c.client = cc
 	cc.rd = newReader(c, cc, r.HeaderLimit)
+	cc.budget = newBudget(r.MaxStreams, cc.busyAt)
 	cc.rd.in.Fill(first)
 	c.sock.NonBlocking(0, c.onDrain)
 	var p []byte
@@ -81,12 +85,29 @@ func (cc *clientConn) serve() error {
 	var b batch
 	cc.flush(&b)
 	err := cc.rd.run()
+	cc.mu.Lock()
+	if cc.calmed != "" {
+		err = connError{codeEnhanceYourCalm, cc.calmed}
+	}
+	cc.mu.Unlock()
 	var ce connError
 	if errors.As(err, &ce) {
 		cc.finish() // with the GOAWAY that says why
 	} else {
 		cc.close()
 	}
+	cc.abandon(&b)
+	b.flush()
+	cc.session.Close()
+	if ce.reason != "" {
+		_ = cc.sock.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, cc.sock.Conn)
+	}
+	return err
+}
+
+// abandon cancels all that is under way for the client.
+func (cc *clientConn) abandon(b *batch) {
 	cc.mu.Lock()
 	var open []*stream
 	for _, sd := range cc.streams {
@@ -97,15 +118,8 @@ func (cc *clientConn) serve() error {
 	}
 	cc.mu.Unlock()
 	for _, s := range open {
-		s.cancel(&b)
+		s.cancel(b)
 	}
-	b.flush()
-	cc.session.Close()
-	if ce.reason != "" {
-		_ = cc.sock.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.Copy(io.Discard, cc.sock.Conn)
-	}
-	return err
 }
 
 // lingerTime is how long a client that broke the protocol may take to read why.
@@ -138,7 +152,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		cc.noteReset(id)
 		cc.r.Stats.Late.Add(1)
 		cc.r.Refusals.Refuse(stats.Draining, "", cc.nc.RemoteAddr().String())
-	case streams >= cc.r.MaxStreams:
+	case max(streams, int(cc.bridges.Load())) >= cc.r.MaxStreams: // requests by HTTP/1.1 that were reset, until they end
 		cc.r.Refusals.Refuse(stats.Streams, "", cc.nc.RemoteAddr().String())
 		err = streamError{id, codeRefusedStream} // nothing of it was sent anywhere
 		cc.noteReset(id)
@@ -274,13 +288,19 @@ func (cc *clientConn) closeHalf(sd *side) {
 func (cc *clientConn) onReset(id uint32, _ errCode) error {
 	cc.mu.Lock()
 	sd := cc.streams[id]
+	early := false
 	if sd != nil {
+		early = !sd.began
 		sd.over, sd.ended = true, true
 		sd.forget()
 	}
 	cc.mu.Unlock()
-	if sd != nil {
-		sd.s.cancel(&cc.rd.b)
+	if sd == nil {
+		return nil
+	}
+	sd.s.cancel(&cc.rd.b)
+	if early {
+		return cc.wasted()
 	}
 	return nil
 }

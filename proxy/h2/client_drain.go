@@ -11,7 +11,7 @@ func (cc *clientConn) drain() {
 	cc.mu.Lock()
 	if !cc.draining && !cc.closed {
 		cc.draining = true
-		cc.appendRaw(appendGoAway(nil, maxStreamID, codeNo, ""))
+		cc.appendRaw(goAway(maxStreamID, codeNo, ""))
 		cc.appendFrame(framePing, 0, 0, drainPing)
 	}
 	cc.mu.Unlock()
@@ -56,7 +56,7 @@ func (cc *clientConn) lastGoAway() {
 		return
 	}
 	cc.final = true
-	cc.appendRaw(appendGoAway(nil, cc.lastID, codeNo, ""))
+	cc.appendRaw(goAway(cc.lastID, codeNo, ""))
 	cc.streamGone()
 }
 

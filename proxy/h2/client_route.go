@@ -112,6 +112,11 @@ func (cc *clientConn) search(s *stream, b *batch) {
 			ep, err = cc.session.Next(tried)
 		}
 		if err != nil {
+			if back := s.goBack(); back != nil {
+				ep, err = back, nil
+			}
+		}
+		if err != nil {
 			s.unplaced(err, b)
 			return
 		}
@@ -131,4 +136,13 @@ func (cc *clientConn) search(s *stream, b *batch) {
 			return
 		}
 	}
+}
+
+// goBack is the member that gave the request back with its connection, once.
+func (s *stream) goBack() *director.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	back := s.back
+	s.back = nil
+	return back
 }

@@ -19,9 +19,6 @@ const (
 	// outLimit is how many bytes of frames may wait for a peer that does not
 	// read: then we do not read from it either, or send no new stream there.
 	outLimit = 1 << 20
-	// stallLimit is how long a client connection with more than outLimit queued
-	// towards it may go without progress.
-	stallLimit = 10 * time.Second
 	// clientWindow is the connection window that a client gets, less what is
 	// queued from it.
 	clientWindow = 1 << 20
@@ -55,6 +52,7 @@ type conn struct {
 	streams  map[uint32]*side
 	ready    []*side // with something to send that its stream window allows
 	queued   int     // bytes in the sides' queues
+	taken    uint64  // bytes that ever left them for the peer
 	credits  []credit
 
 	sendWin   int64 // what the peer lets us send on the connection
@@ -63,7 +61,7 @@ type conn struct {
 	recvLeft  int64 // what we let the peer send
 	recvOwed  int64 // of that, consumed and not yet given back
 
-	moved   uint64 // given at the last look of the stall watch
+	moved   uint64 // given, or taken, at the last look of the stall watch
 	movedAt time.Time
 }
 
@@ -232,6 +230,7 @@ func (c *conn) finish() {
 	c.mu.Lock()
 	if !c.ending {
 		c.ending, c.movedAt = true, time.Now()
+		c.drained.Broadcast()
 	}
 	c.mu.Unlock()
 	c.onDrain()
@@ -254,21 +253,7 @@ func (c *conn) shutWrite() {
 func (c *conn) waitDrained() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.out) > outLimit && !c.closed {
+	for len(c.out) > outLimit && !c.closed && !c.ending {
 		c.drained.Wait()
 	}
-}
-
-// stalled says whether more than outLimit waits for the peer, or the connection
-// is to end, and nothing has moved for stallLimit.
-func (c *conn) stalled(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	pending := c.sock.Pending()
-	progress := c.given - min(uint64(pending), c.given)
-	if progress != c.moved || !c.ending && c.queued+len(c.out)+pending <= outLimit {
-		c.moved, c.movedAt = progress, now
-		return false
-	}
-	return now.Sub(c.movedAt) >= stallLimit
 }

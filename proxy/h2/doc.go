@@ -19,8 +19,11 @@
 //	SETTINGS, or has no slot free    |                | the text that makes clientv3 retry
 //	is lost, nothing was sent        | any, kept      | next member
 //	is lost, nothing was sent        | not kept       | UNAVAILABLE with that same text
-//	answers REFUSED_STREAM, or its   | any, kept      | next member
-//	final GOAWAY is below the stream | not kept       | UNAVAILABLE with that same text
+//	answers REFUSED_STREAM           | any, kept      | next member
+//	                                 | not kept       | UNAVAILABLE with that same text
+//	ends its connection with a final | any, kept      | next member; none left: by another
+//	GOAWAY below the stream          |                | connection to this one, once
+//	                                 | not kept       | UNAVAILABLE with that same text
 //	sends our own refusal, so that   | any, kept      | next member; none left:
 //	it is a loop                     |                | FAILED_PRECONDITION
 //	                                 | not kept       | UNAVAILABLE with that same text, or

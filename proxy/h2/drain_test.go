@@ -119,6 +119,9 @@ func TestNewcomerOfADrainIsServed(t *testing.T) {
 			goaways = append(goaways, f.LastStreamID)
 		case *http2.MetaHeadersFrame:
 			answered = answered || f.StreamID == put
+			if f.StreamEnded() {
+				c.data(put, true, nil)
+			}
 		}
 	}
 	if !answered || len(goaways) != 2 || goaways[0] != maxStreamID || goaways[1] != put {

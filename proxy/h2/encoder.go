@@ -42,7 +42,15 @@ func newEncoder() *encoder {
 
 // limit bounds the dynamic table as the peer wants it, in bytes.
 func (e *encoder) limit(size uint32) {
-	e.hpack.SetMaxDynamicTableSizeLimit(min(size, tableSize))
+	if size = min(size, tableSize); size == e.hpack.MaxDynamicTableSize() {
+		return
+	}
+	// The limit alone makes no table larger again. It is emptied first: of two updates
+	// in a block, as a smaller size between wants them (RFC 7541 section 4.2), Go's
+	// decoder takes the second with an empty table only.
+	e.hpack.SetMaxDynamicTableSize(0)
+	e.hpack.SetMaxDynamicTableSizeLimit(size)
+	e.hpack.SetMaxDynamicTableSize(size)
 	e.table++ // and the next block must say so
 }
 

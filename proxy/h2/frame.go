@@ -127,10 +127,11 @@ func appendSetting(b []byte, id uint16, v uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, id), v)
 }
 
-func appendGoAway(b []byte, last uint32, code errCode, debug string) []byte {
+// goAway is a GOAWAY frame.
+func goAway(last uint32, code errCode, debug string) []byte {
 	p := binary.BigEndian.AppendUint32(nil, last)
 	p = binary.BigEndian.AppendUint32(p, uint32(code))
-	return appendFrame(b, frameGoAway, 0, 0, append(p, debug...))
+	return appendFrame(nil, frameGoAway, 0, 0, append(p, debug...))
 }
 
 // connError ends the connection with a GOAWAY of its code.

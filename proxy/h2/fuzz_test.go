@@ -119,9 +119,9 @@ func FuzzRelay(f *testing.F) {
 		case <-time.After(10 * time.Second):
 			t.Fatal("the relay hangs")
 		}
-		for limit := time.Now().Add(10 * time.Second); granted.Load() != 0 || policy.Kept.Load() != 0; time.Sleep(time.Millisecond) {
+		for limit := time.Now().Add(10 * time.Second); granted.Load() != 0 || policy.Kept.Load() != 0 || queuedToClients.Load() != 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
-				t.Fatalf("%d bytes of window stay granted, %d of requests kept", granted.Load(), policy.Kept.Load())
+				t.Fatalf("%d bytes of window stay granted, %d of requests kept, %d queued", granted.Load(), policy.Kept.Load(), queuedToClients.Load())
 			}
 		}
 	})

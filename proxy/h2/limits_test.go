@@ -203,7 +203,9 @@ func TestSlowButNotLate(t *testing.T) {
 	ping := half(http2.FramePing, 0, 0, 8, "12345678")
 	cut.raw(ping[:10])
 	dialRig(t, r.addr).raw("\x00")
-	for again := false; ; { // when two were cut one after the other, these would have been too
+	pings := time.NewTicker(time.Millisecond) // more would be a flood
+	defer pings.Stop()
+	for again := false; ; <-pings.C { // when two were cut one after the other, these would have been too
 		cut.raw(ping[10:] + ping[:10])
 		for acknowledged := false; !acknowledged; {
 			f, err := cut.fr.ReadFrame()

@@ -300,6 +300,10 @@ func (m *memberConn) onReset(id uint32, code errCode) error {
 	return nil
 }
 
+// errAboveGoAway is the end of a stream that a member's GOAWAY gives back: nothing is
+// wrong with the member, only with the connection.
+var errAboveGoAway = errors.New("stream not processed")
+
 // onGoAway stops new streams. grpc-go's first GOAWAY names 2^31-1 and says
 // nothing about what was processed; the streams above a lower one were not.
 func (m *memberConn) onGoAway(last uint32, code errCode, debug string) {
@@ -323,7 +327,7 @@ func (m *memberConn) onGoAway(last uint32, code errCode, debug string) {
 		m.r.Logger.Warn("member closes connection", "endpoint", m.ep.String(), "code", uint32(code), "reason", debug)
 	}
 	for _, sd := range above {
-		sd.s.lost(sd, false, errors.New("stream not processed"), &m.rd.b)
+		sd.s.lost(sd, false, errAboveGoAway, &m.rd.b)
 	}
 }
 

@@ -200,7 +200,8 @@ func (p *peer) answer(id uint32) {
 // testClient is a client that speaks frames to the relay.
 type testClient struct {
 	*peer
-	nextID uint32
+	nextID  uint32
+	windows map[uint32]int64 // what untilOpen has counted
 }
 
 func dialRig(t *testing.T, addr string) *testClient {

@@ -70,6 +70,8 @@ type Relay struct {
 	draining atomic.Bool
 	bridged  atomic.Int64
 
+	crowded chan struct{} // the queues towards clients hold more than queueCap
+
 	mu      sync.Mutex
 	clients map[*clientConn]bool
 	pools   map[*director.Endpoint]*pool
@@ -97,6 +99,7 @@ func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 		r.HeaderLimit = DefaultHeaderLimit
 	}
 	r.via = r.Instance.Via("2")
+	r.crowded = make(chan struct{}, 1)
 	r.clients = map[*clientConn]bool{}
 	r.pools = map[*director.Endpoint]*pool{}
 	r.mu.Unlock()
@@ -112,6 +115,8 @@ func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 		case now := <-t.C:
 			r.check(now)
 			r.sendAway()
+		case <-r.crowded:
+			r.relieve()
 		}
 	}
 }
@@ -121,7 +126,7 @@ func (r *Relay) check(now time.Time) {
 		switch {
 		case cc.stalled(now):
 			r.Logger.Warn("client reads nothing, closed", "client", cc.nc.RemoteAddr().String())
-			cc.close()
+			cc.calm("what was asked for is not taken")
 		case r.HeadTimeout > 0 && cc.rd.lateSince(now) > r.HeadTimeout:
 			r.Refusals.Refuse(stats.HeaderTimeout, "", cc.nc.RemoteAddr().String())
 			cc.close()
@@ -160,7 +165,11 @@ func (r *Relay) Serve(ctx context.Context, nc net.Conn, first []byte) {
 	r.Stats.Connections.Add(-1)
 	var ce connError
 	if errors.As(err, &ce) {
-		r.Refusals.Refuse(stats.Malformed, ce.reason, nc.RemoteAddr().String())
+		reason := stats.Malformed
+		if ce.code == codeEnhanceYourCalm {
+			reason = stats.Abuse
+		}
+		r.Refusals.Refuse(reason, ce.reason, nc.RemoteAddr().String())
 		r.Logger.Debug("client broke the protocol", "client", nc.RemoteAddr().String(), "reason", ce.reason)
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		r.Logger.Debug("client connection lost", "client", nc.RemoteAddr().String(), "error", err)

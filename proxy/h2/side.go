@@ -108,7 +108,7 @@ func (sd *side) push(p []byte) {
 		sd.off = 0
 	}
 	sd.q = append(sd.q, p...)
-	sd.c.queued += len(p)
+	sd.c.queue(len(p))
 }
 
 // list puts the side in line if there is something that may be sent.
@@ -197,7 +197,7 @@ func (sd *side) rst(code errCode) {
 func (sd *side) detach() {
 	sd.dead = true
 	delete(sd.c.streams, sd.id)
-	sd.c.queued -= sd.waiting()
+	sd.c.queue(-sd.waiting())
 	if extra := sd.window - streamWindow; extra > 0 {
 		granted.Add(-extra)
 	}
@@ -241,7 +241,8 @@ func (c *conn) produce() {
 				last := n == sd.waiting()
 				sd.write(sd.q[sd.off:sd.off+n], last && sd.fin && sd.trailers == nil)
 				sd.off += n
-				c.queued -= n
+				c.queue(-n)
+				c.taken += uint64(n)
 				c.credits = append(c.credits, credit{sd.peer, sd.s, sd.unskipped(n), last})
 				if last {
 					sd.empty()

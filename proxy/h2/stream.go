@@ -2,9 +2,9 @@ package h2
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,6 +58,7 @@ type stream struct {
 	passed    bool // it was judged, and passes
 	sentUp    int  // bytes of data that were handed to a member side
 	tried     []*director.Endpoint
+	back      *director.Endpoint // of those, the one whose connection ended under it: another connection may do
 	lastErr   error
 	bridge    *bridge
 }
@@ -243,6 +244,9 @@ func (s *stream) lost(from *side, sent bool, cause error, b *batch) {
 		return
 	}
 	ep := from.c.member.ep
+	if errors.Is(cause, errAboveGoAway) && !slices.Contains(s.tried, ep) {
+		s.back = ep
+	}
 	s.blame(ep, cause)
 	if !s.answered && s.keeping && (!sent || s.read) {
 		s.member = nil // what the client adds now waits with the rest
@@ -358,29 +362,6 @@ func (s *stream) fail(status int, message string, b *batch) {
 	sd.headers(fields, true)
 	if !sd.over {
 		sd.resetBehind(codeNo) // RFC 9113 section 8.1: the rest is not wanted
-	}
-}
-
-// failPlain answers a request that is not gRPC with an HTTP status, or cuts an
-// answer that has begun. c.mu is held.
-func (sd *side) failPlain(status int, message string) {
-	if sd.began {
-		sd.resetBehind(codeInternal) // truncated, and to be seen as such
-		return
-	}
-	code := "502"
-	if status == grpcResourceExhausted {
-		code = "431"
-	}
-	body, _ := json.Marshal(map[string]string{"message": message}) // strings always do
-	sd.headers([]hpack.HeaderField{
-		{Name: ":status", Value: code},
-		{Name: "content-type", Value: "application/json"},
-		{Name: "content-length", Value: strconv.Itoa(len(body))},
-	}, false)
-	sd.send(body, true)
-	if !sd.over {
-		sd.resetBehind(codeNo)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	Readonly      Reason = iota // it is not known to be a read
 	Loop                        // it has been here before
 	Malformed                   // it breaks the protocol
+	Abuse                       // it makes work for nothing, or asks for what it does not take
 	HeaderTooLong               // its head is over the limit
 	HeaderTimeout               // its head, or the TLS handshake, took too long
 	TLSHandshake                // a client's TLS handshake failed
@@ -32,7 +33,7 @@ const (
 // String is the reason's name as a label.
 func (r Reason) String() string {
 	return [numReasons]string{
-		"readonly", "loop", "malformed", "header_too_long", "header_timeout", "tls_handshake", "connections", "silent", "streams",
+		"readonly", "loop", "malformed", "abuse", "header_too_long", "header_timeout", "tls_handshake", "connections", "silent", "streams",
 		"memory", "no_cluster", "wrong_cluster", "draining",
 	}[r]
 }
