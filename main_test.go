@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 		"processes": func() { os.Exit(processesMain(os.Args[1:])) },
 		"flood":     func() { os.Exit(floodMain(os.Args[1:])) },
 		"tunnel":    func() { os.Exit(tunnelMain(os.Args[1:])) },
+		"leavers":   func() { os.Exit(leaversMain(os.Args[1:])) },
 	})
 }
 

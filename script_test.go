@@ -47,7 +47,7 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, etcdutl, load, http, certs, forward,
-// notified, nobody, grpc, calls, bypass, dns, processes, flood, tunnel.
+// notified, nobody, grpc, calls, bypass, dns, processes, flood, leavers, tunnel.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,
