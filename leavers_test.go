@@ -63,7 +63,7 @@ func leaverKinds() []leaverKind {
 		{name: "JSON range of much", says: leaverPost("/v3/kv/range", `{"key":"YmlnLw==","range_end":"YmlnMA=="}`)},
 		{name: "JSON watch", says: leaverPost("/v3/watch", `{"create_request":{"key":"bGVhdmVy"}}`), hears: "created"},
 		{name: "keep-alive", says: []byte(get + get + get), hears: "etcdserver"},
-		{name: "upload", says: append([]byte("POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n"), make([]byte, 50<<10)...)},
+		{name: "upload", says: leaverUpload()},
 	}
 }
 
@@ -72,8 +72,15 @@ var leaverV2 = leaverKind{
 	name: "v2 long poll", says: []byte("GET /v2/keys/leaver?wait=true HTTP/1.1\r\nHost: a\r\n\r\n"), hears: "X-Etcd-Index",
 }
 
-// leaverCall is a gRPC call as a new connection begins with it. Its windows are wide.
+// leaverCall is a gRPC call as a new connection begins with it, with wide windows.
 func leaverCall(path string, message proto.Message, end bool) []byte {
+	const wide = 1<<30 - 1
+	return firstCall(path, message, end, wide)
+}
+
+// firstCall is a gRPC call as a new connection begins with it. window is what its
+// stream has for the answer.
+func firstCall(path string, message proto.Message, end bool, window uint32) []byte {
 	body, _ := proto.Marshal(message) // these always do
 	body = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
 	var out, block bytes.Buffer
@@ -84,11 +91,10 @@ func leaverCall(path string, message proto.Message, end bool) []byte {
 	} {
 		_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // a buffer takes everything
 	}
-	const wide = 1<<30 - 1
 	out.WriteString(http2.ClientPreface)
 	fr := http2.NewFramer(&out, nil)
-	_ = fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: wide})
-	_ = fr.WriteWindowUpdate(0, wide)
+	_ = fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+	_ = fr.WriteWindowUpdate(0, 1<<30-1)
 	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})
 	for len(body) > 0 {
 		n := min(len(body), 16<<10)
@@ -100,6 +106,12 @@ func leaverCall(path string, message proto.Message, end bool) []byte {
 
 func leaverPost(path, body string) []byte {
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+}
+
+// leaverUpload is the begin of a big put by JSON.
+func leaverUpload() []byte {
+	whole := leaverPost("/v3/kv/put", `{"key":"bGVhdmVy","value":"`+strings.Repeat("A", 900000)+`"}`)
+	return whole[:100<<10]
 }
 
 // leavers are clients of which none stays.
