@@ -20,7 +20,7 @@ import (
 
 const (
 	// fuzzOps is how many frames one input has at most.
-	fuzzOps = 200
+	fuzzOps = 64
 	// fuzzOpens is how long the member waits for a stream that its frame is for.
 	fuzzOpens = time.Millisecond
 	// fuzzEnds is how long all may take to end.
