@@ -47,7 +47,8 @@ import (
 //	publicdir VAR                           makes a folder that every user can read and names it in $VAR
 //
 // And these programs: etcdops, etcd, etcdctl, etcdutl, load, http, certs, forward,
-// notified, nobody, grpc, calls, bypass, dns, processes, flood, tunnel, differential.
+// notified, nobody, grpc, calls, bypass, dns, processes, flood, leavers,
+// neighbours, tunnel, differential.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"start":      cmdStart,
 	"crowd":      cmdCrowd,

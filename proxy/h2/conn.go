@@ -22,9 +22,10 @@ const (
 	// clientWindow is the connection window that a client gets, less what is
 	// queued from it.
 	clientWindow = 1 << 20
-	// memberWindow is the connection window that a member gets. It is refilled on
-	// receipt: what bounds the memory is the streams' windows.
-	memberWindow = 1 << 24
+	// memberWindow is the connection window that a member gets: a few of its streams'
+	// largest. It is refilled on receipt: what bounds the memory is the streams'
+	// windows.
+	memberWindow = 1 << 26
 	// tableSize is the HPACK table that we use at most.
 	tableSize = 4096
 )
@@ -60,6 +61,7 @@ type conn struct {
 	frameSize int
 	recvLeft  int64 // what we let the peer send
 	recvOwed  int64 // of that, consumed and not yet given back
+	path      path
 
 	moved   uint64 // given, or taken, at the last look of the stall watch
 	movedAt time.Time
@@ -74,6 +76,7 @@ func newConn(r *Relay, nc net.Conn, window int64) *conn {
 	c.enc = newEncoder()
 	c.lastRead.Store(time.Now().UnixMilli())
 	c.movedAt = time.Now()
+	c.path.told = time.Since(epoch)
 	return c
 }
 

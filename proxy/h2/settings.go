@@ -9,6 +9,9 @@ func (rd *reader) settings(f *frame) error {
 	case f.has(flagAck) && len(f.payload) > 0, len(f.payload)%6 != 0:
 		return connError{codeFrameSize, "SETTINGS of a wrong size"}
 	case f.has(flagAck):
+		rd.c.mu.Lock()
+		rd.c.path.acknowledged()
+		rd.c.mu.Unlock()
 		return nil
 	}
 	if err := rd.apply(f.payload); err != nil {

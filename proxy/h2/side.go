@@ -10,8 +10,9 @@ const (
 	// streamWindow is what a new stream may send us before we give credit back.
 	streamWindow = 65535
 	// maxStreamWindow is the most that a stream is granted whose queue keeps
-	// draining while its window is what holds it up.
-	maxStreamWindow = 4 << 20
+	// draining while its window is what holds it up: as much as grpc-go's clients
+	// grant (internal/transport/bdp_estimator.go, bdpLimit).
+	maxStreamWindow = 16 << 20
 	// grantCap bounds all windows granted above streamWindow, in bytes.
 	grantCap = 256 << 20
 )
@@ -41,11 +42,11 @@ type side struct {
 	skip     int  // bytes at the queue's head whose credit was given before
 
 	// from the connection
-	left    int64 // what the peer may still send
-	owed    int64 // consumed, credit not yet given
-	window  int64 // granted size
-	starved bool  // the window ran short since the last credit
-	over    bool  // END_STREAM or RST_STREAM was received
+	left   int64 // what the peer may still send
+	owed   int64 // consumed, credit not yet given
+	window int64 // granted size
+	pace   pace
+	over   bool // END_STREAM or RST_STREAM was received
 
 	dead bool // no longer a stream of the connection
 }
@@ -318,17 +319,11 @@ func (sd *side) consumed(n int64, dry bool) (wrote bool) {
 		return wrote
 	}
 	sd.owed += n
-	grow := int64(0)
-	if sd.starved && dry && sd.window < maxStreamWindow && granted.Load() < grantCap {
-		grow = min(sd.window, maxStreamWindow-sd.window)
-		granted.Add(grow)
-		sd.window += grow
-	}
-	if sd.owed+grow < sd.window/2 && grow == 0 {
+	if !sd.enough() {
 		return wrote
 	}
-	give := sd.owed + grow
-	sd.owed, sd.starved = 0, false
+	give := sd.owed + sd.grow(dry)
+	sd.owed = 0
 	sd.left += give
 	c.appendUint32(frameWindowUpdate, sd.id, uint32(give))
 	return true
@@ -356,8 +351,6 @@ func (sd *side) received(n int64) error {
 	if sd.left < 0 {
 		return streamError{sd.id, codeFlowControl}
 	}
-	if sd.left < maxFrame {
-		sd.starved = true
-	}
+	sd.c.path.used(&sd.pace, n)
 	return nil
 }
