@@ -214,10 +214,13 @@ func (ids *identities) sayWhoComesIn(s *Settings, logger *slog.Logger) {
 	switch {
 	case ids.Listener == nil:
 	case ids.Listener.ClientAuth == tls.RequireAndVerifyClientCert:
-		logger.Info("client certificates are checked here and end here: members see the proxy's own, and no common name of a client")
-	case s.IsSet("trusted-ca-file") && !s.IsSet("client-cert-auth"):
-		// With etcd that CA alone demands them (ServerConfig, client/pkg/transport/listener.go).
-		logger.Warn("clients are let in without a certificate: unlike with etcd, a CA alone demands none; set client-cert-auth to true or false", "setting", s.Where("trusted-ca-file"))
+		why := "trusted-ca-file"
+		if s.IsSet("client-cert-auth") {
+			why = "client-cert-auth"
+		}
+		logger.Info("client certificates are demanded and end here: members see the proxy's own, and no common name of a client", "setting", s.Where(why))
+	case s.IsSet("trusted-ca-file"):
+		logger.Warn("clients are let in without a certificate; a member with the same settings would demand one", "setting", s.Where("client-cert-auth"))
 	}
 }
 

@@ -25,7 +25,7 @@ var listenerSide = side{use: useListener, cert: "cert-file", key: "key-file", ca
 
 // loadListener makes the configuration of https listeners; nil without any.
 func (ids *identities) loadListener(s *Settings, listen []url.URL, logger *slog.Logger) error {
-	auth, err := s.Bool("client-cert-auth")
+	auth, err := demandsCertificates(s)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,17 @@ func (ids *identities) loadListener(s *Settings, listen []url.URL, logger *slog.
 	}
 	ids.Listener, ids.autoEnds = conf, autoEnds
 	return nil
+}
+
+// demandsCertificates says whether a client of an https listener must show a
+// certificate. As with etcd the CA alone demands one (ServerConfig,
+// client/pkg/transport/listener.go); here that CA is the members' too, so that the
+// demand can be taken back by client-cert-auth=false.
+func demandsCertificates(s *Settings) (bool, error) {
+	if s.IsSet("client-cert-auth") {
+		return s.Bool("client-cert-auth")
+	}
+	return s.String(listenerSide.ca) != "", nil
 }
 
 // checkServer refuses a certificate that no client would take.

@@ -133,13 +133,13 @@ func (r *Request) candidate(proxy *Standing, binary Binary, members []discover.M
 }
 
 // memberSettings are the proxy's settings as a member is to have them. To a
-// member, and to a native proxy, --trusted-ca-file alone means that each client
-// shows a certificate (ServerConfig, client/pkg/transport/listener.go). Our proxy
-// wants one only with --client-cert-auth; its clients must not be shut out.
+// member --trusted-ca-file means that each client shows a certificate, whatever
+// --client-cert-auth says (ServerConfig, client/pkg/transport/listener.go). Where
+// our proxy was told to want none, its clients must not be shut out.
 func (s *Standing) memberSettings() map[string]string {
 	settings := map[string]string{}
 	maps.Copy(settings, s.Settings)
-	if !s.Native && !isTrue(settings["client-cert-auth"]) {
+	if auth, told := settings["client-cert-auth"]; !s.Native && told && !isTrue(auth) {
 		delete(settings, "trusted-ca-file")
 	}
 	return settings
