@@ -221,7 +221,7 @@ func TestBadTLSSettings(t *testing.T) {
 		f.path("good.pem"), f.path("good-key.pem"), f.path("good.pem"))
 	suites := "choose from: " + strings.Join(safeSuites(), ", ")
 	noAuth := "no client certificate is demanded, so that none is refused"
-	noAuthHint := "add --client-cert-auth and --trusted-ca-file; or leave it out"
+	noAuthHint := "set --client-cert-auth and --trusted-ca-file; or leave it out"
 	named := f.path("named.pem")
 	refuseBadInput(t, map[string]badInput{
 		"a version of old": {https + "--tls-min-version TLS1.1", nil, ExitUsage, `--tls-min-version: "TLS1.1" is not one of TLS1.2, TLS1.3`, "did you mean TLS1.2? write one of: TLS1.2, TLS1.3"},
@@ -236,10 +236,10 @@ func TestBadTLSSettings(t *testing.T) {
 		},
 		"no suite": {https + "--cipher-suites AES128", nil, ExitUsage, `--cipher-suites: "AES128" is no cipher suite`, suites},
 		"crl without client certificates": {
-			https + "--client-crl-file " + f.path("garbage"), nil, ExitUsage, "--client-crl-file (listener): " + noAuth, noAuthHint,
+			https + "--client-cert-auth=false --client-crl-file " + f.path("garbage"), nil, ExitUsage, "--client-crl-file (listener): " + noAuth, noAuthHint,
 		},
 		"allowed names without client certificates": {
-			https + "--client-cert-allowed-hostname a.test", nil, ExitUsage, "--client-cert-allowed-hostname (listener): " + noAuth, noAuthHint,
+			https + "--client-cert-auth=false --client-cert-allowed-hostname a.test", nil, ExitUsage, "--client-cert-allowed-hostname (listener): " + noAuth, noAuthHint,
 		},
 		"crl that is none": {
 			https + "--client-cert-auth --client-crl-file " + f.path("garbage"), nil, ExitUsage,

@@ -220,7 +220,7 @@ func (ids *identities) sayWhoComesIn(s *Settings, logger *slog.Logger) {
 		}
 		logger.Info("client certificates are demanded and end here: members see the proxy's own, and no common name of a client", "setting", s.Where(why))
 	case s.IsSet("trusted-ca-file"):
-		logger.Warn("clients are let in without a certificate; a member with the same settings would demand one", "setting", s.Where("client-cert-auth"))
+		logger.Info("clients are let in without a certificate; a member with the same settings would demand one", "setting", s.Where("client-cert-auth"))
 	}
 }
 

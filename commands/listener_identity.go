@@ -118,7 +118,7 @@ func isSecure(raw string) bool {
 func restrictClients(s *Settings, conf *tls.Config) error {
 	for _, name := range []string{"client-crl-file", "client-cert-allowed-hostname"} {
 		if s.String(name) != "" && conf.ClientAuth != tls.RequireAndVerifyClientCert {
-			return listenerSide.bad(s, name, "add --client-cert-auth and --trusted-ca-file; or leave it out", "no client certificate is demanded, so that none is refused")
+			return listenerSide.bad(s, name, "set --client-cert-auth and --trusted-ca-file; or leave it out", "no client certificate is demanded, so that none is refused")
 		}
 	}
 	var revoked []string

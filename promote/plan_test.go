@@ -20,7 +20,7 @@ func TestSettingsOfTheMember(t *testing.T) {
 		{name: "none"},
 		{name: "as the proxy has them", settings: "snapshot-count=5 name=p proxy=on", want: "ETCD_SNAPSHOT_COUNT=5"},
 		{name: "unknown", settings: "enable-v2=true old=1", dropped: "enable-v2 old"},
-		{name: "CA of the members alone", settings: "trusted-ca-file=/ca.pem"},
+		{name: "CA alone", settings: "trusted-ca-file=/ca.pem", want: "ETCD_TRUSTED_CA_FILE=/ca.pem"},
 		{name: "certificates not wanted", settings: "trusted-ca-file=/ca.pem client-cert-auth=false", want: "ETCD_CLIENT_CERT_AUTH=false"},
 		{
 			name: "certificates wanted", settings: "trusted-ca-file=/ca.pem client-cert-auth=true",
