@@ -18,12 +18,7 @@ import (
 // benchMachine is what the figures depend on.
 type benchMachine struct {
 	lines [][2]string
-	// busy: the load average of the last minute was too high for figures to mean much.
-	busy bool
 }
-
-// quietLoad is the load average for each core below which a machine is called quiet.
-const quietLoad = 0.25
 
 func describeMachine(ctx context.Context, b *bench) (*benchMachine, error) {
 	m := &benchMachine{}
@@ -33,11 +28,6 @@ func describeMachine(ctx context.Context, b *bench) (*benchMachine, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lastMinute float64
-	if _, err := fmt.Sscan(string(average), &lastMinute); err != nil {
-		return nil, fmt.Errorf("/proc/loadavg: %w", err)
-	}
-	m.busy = lastMinute > quietLoad*float64(runtime.NumCPU())
 	var system unix.Utsname
 	if err := unix.Uname(&system); err != nil {
 		return nil, err
@@ -98,8 +88,6 @@ func firstLine(ctx context.Context, program string, args ...string) string {
 	return string(line)
 }
 
-const busyWarning = "**The machine was busy when this run began: the figures mean little.**\n"
-
 func (m *benchMachine) text() string {
 	var b strings.Builder
 	rows := make([][]string, 0, len(m.lines))
@@ -107,9 +95,6 @@ func (m *benchMachine) text() string {
 		rows = append(rows, l[:])
 	}
 	writeTable(&b, []string{"machine", ""}, rows)
-	if m.busy {
-		b.WriteString("\n" + busyWarning)
-	}
 	return b.String()
 }
 

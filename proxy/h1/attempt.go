@@ -115,7 +115,8 @@ func (a *attempt) sendBody() {
 	defer close(a.sending)
 	x := a.x
 	var readErr error
-	writeErr := a.out.Flush() // the head does not wait for the body
+	_, _ = a.out.Write(x.kept) // where no more of it could be kept
+	writeErr := a.out.Flush()  // the head does not wait for the body
 	if writeErr == nil {
 		readErr, writeErr = copyBody(a.out, &x.body, x.head.chunked, true)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"etcdops/proxy/policy"
 )
 
 func TestChunkedBothWaysWithTrailers(t *testing.T) {
@@ -325,6 +327,27 @@ func TestBodySentOnlyWhereItEndedWell(t *testing.T) {
 	} {
 		if got := c.a.bodySent(); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// Where no more may be kept, a short body is streamed, what was read of it first.
+func TestBodyThatIsNotKept(t *testing.T) {
+	p := newPeer(t, func(c net.Conn, req *http.Request) bool {
+		body, err := io.ReadAll(req.Body)
+		return err == nil && answer(ok(string(body)))(c, &http.Request{Body: http.NoBody})
+	})
+	g := newRig(t, nil, unreachable(t), p.url, unreachable(t))
+	policy.Kept.Add(policy.KeptLimit)
+	defer policy.Kept.Add(-policy.KeptLimit)
+	for _, n := range []int{1, keptPiece, keptPiece + 1, 50_000} {
+		body := strings.Repeat("x", n-1) + "y"
+		for range 3 { // one of the unreachable members may come first
+			c := g.dial(t)
+			c.send(fmt.Sprintf("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, body))
+			if res, got := c.whole("PUT"); res.StatusCode != 200 || got != body {
+				t.Fatalf("%d bytes: %s, %d came back", n, res.Status, len(got))
+			}
 		}
 	}
 }

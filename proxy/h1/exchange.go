@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,11 +12,6 @@ import (
 	"etcdops/proxy/director"
 	"etcdops/proxy/policy"
 	"etcdops/proxy/stats"
-)
-
-const (
-	// keptLimit is the longest body, in bytes, that is kept for a second member.
-	keptLimit = 64 << 10
 )
 
 // exchange is one request and its answer.
@@ -114,44 +108,6 @@ func (x *exchange) run(ctx context.Context) after {
 		}
 	}
 	return x.forward(ctx)
-}
-
-// judge reads a body whose content decides on a readonly proxy whether the
-// request passes. No byte of it goes to a member before. A client that wants to
-// be asked for its body is told to send it unasked (RFC 9110 section 15.5.18).
-func (x *exchange) judge(path string) (next after, passes bool) {
-	switch {
-	case x.expect:
-		return x.refuse(stats.Readonly, http.StatusExpectationFailed, "this endpoint is readonly and looks into the body: send it without Expect"), false
-	case x.head.fields.has(contentEncoding):
-		return x.refuse(stats.Readonly, http.StatusNotImplemented, "an encoded body is refused: this endpoint is readonly and can't look into it"), false
-	}
-	// Its room is taken before it is read: many slow bodies at once are bounded too.
-	room := int64(policy.JudgeLimit)
-	if !x.head.chunked {
-		room = min(room, max(x.head.length, 0))
-	}
-	if policy.Kept.Add(room) > policy.KeptLimit {
-		policy.Kept.Add(-room)
-		return x.refuse(stats.Memory, http.StatusServiceUnavailable, "too many requests are looked into now"), false
-	}
-	body, err := io.ReadAll(io.LimitReader(&x.body, policy.JudgeLimit+1))
-	policy.Kept.Add(-room)
-	switch {
-	case err != nil:
-		x.r.Stats.Left.Add(1)
-		return cutOff, false
-	case len(body) > policy.JudgeLimit:
-		x.streamed = true
-		return x.refuse(stats.Readonly, http.StatusRequestEntityTooLarge, fmt.Sprintf("a body over %d bytes is refused: this endpoint is readonly and looks into it", policy.JudgeLimit)), false
-	}
-	policy.Kept.Add(int64(len(body)))
-	x.kept, x.whole = body, true
-	x.head.chunked, x.head.length = false, int64(len(body))
-	if refusal := policy.JudgeJSON(path, body); refusal != "" {
-		return x.refuse(stats.Readonly, http.StatusNotImplemented, refusal), false
-	}
-	return 0, true
 }
 
 // longCalls end the paths of the JSON gateway that wait for something to happen
@@ -346,31 +302,6 @@ func (x *exchange) nobodyLeft(last error) after {
 	}
 	x.r.Logger.Warn("no member reached", "method", x.head.method, "error", last)
 	return x.say(http.StatusBadGateway, fmt.Sprintf("no member answered; the last one tried was %v", last))
-}
-
-// keepBody reads a short body whole, so that it can be sent again. A client that
-// wants to be asked for its body is left to the member.
-func (x *exchange) keepBody() error {
-	n := x.head.length
-	if x.whole || x.head.chunked || n > keptLimit || x.expect {
-		return nil
-	}
-	if policy.Kept.Add(n) > policy.KeptLimit {
-		policy.Kept.Add(-n)
-		return nil
-	}
-	x.kept = make([]byte, n)
-	if _, err := io.ReadFull(&x.body, x.kept); err != nil {
-		x.dropBody()
-		return err
-	}
-	x.whole = true
-	return nil
-}
-
-func (x *exchange) dropBody() {
-	policy.Kept.Add(-int64(len(x.kept)))
-	x.kept = nil
 }
 
 // release ends the use of a member connection, which is clean or closed.

@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -82,6 +83,13 @@ type fields struct {
 	named map[string]bool // what Connection names besides the usual, in lower case
 }
 
+const (
+	// maxFields is how many field lines a head may have: each takes memory besides
+	// its bytes. maxNamed is how many of them Connection may name.
+	maxFields = 1000
+	maxNamed  = 64
+)
+
 // keptFields is the longest list that is used again for the next head.
 const keptFields = 64
 
@@ -117,18 +125,24 @@ func (fs *fields) scan(raw []byte) *refusal {
 		f.start, f.colon, f.from, f.to = uint32(at), f.colon+uint32(at), f.from+uint32(at), f.to+uint32(at)
 		at += len(line) + len("\r\n")
 		f.end = uint32(at)
+		if len(fs.list) == maxFields {
+			return &refusal{http.StatusRequestHeaderFieldsTooLarge, "more than " + strconv.Itoa(maxFields) + " fields"}
+		}
 		fs.list = append(fs.list, f)
 		fs.seen |= 1 << f.kind
 	}
-	fs.hasElement(connection, func(name []byte) bool {
+	tooMany := fs.hasElement(connection, func(name []byte) bool {
 		if kind := kindOf(name); (kind < upgradeField || kind > hopField) && !foldEqual(name, "close") {
 			if fs.named == nil {
 				fs.named = map[string]bool{}
 			}
 			fs.named[strings.ToLower(string(name))] = true
 		}
-		return false
+		return len(fs.named) > maxNamed
 	})
+	if tooMany {
+		return bad("Connection names more than " + strconv.Itoa(maxNamed) + " fields")
+	}
 	return nil
 }
 

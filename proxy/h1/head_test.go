@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -28,6 +29,10 @@ func TestCheckHead(t *testing.T) {
 		"options star":                {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 0},
 		"1.0 without host":            {"GET / HTTP/1.0\r\n\r\n", 0},
 
+		"many fields":                 {get + strings.Repeat("a:\r\n", maxFields-1) + "\r\n", 0},
+		"too many fields":             {get + strings.Repeat("a:\r\n", maxFields) + "\r\n", 431},
+		"many names in Connection":    {get + "Connection: " + names(maxNamed) + "\r\n\r\n", 0},
+		"too many in Connection":      {get + "Connection: " + names(maxNamed+1) + "\r\n\r\n", 400},
 		"both lengths":                {get + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
 		"repeated length":             {get + "Content-Length: 5\r\nContent-Length: 5\r\n\r\n", 400},
 		"length list":                 {get + "Content-Length: 5, 5\r\n\r\n", 400},
@@ -87,6 +92,15 @@ func TestCheckHead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// names is a list of n names.
+func names(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("x-%d", i))
+	}
+	return strings.Join(list, ", ")
 }
 
 func TestOriginForm(t *testing.T) {

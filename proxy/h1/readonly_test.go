@@ -80,15 +80,15 @@ func TestReadonlyJudgesWhatIsPipelined(t *testing.T) {
 	}
 }
 
-// A body that is still to come has its room already, and gives it back when its
-// client leaves: many slow ones are bounded as well.
-func TestReadonlyCountsBodiesToCome(t *testing.T) {
+// What has come of a body takes room, what has not come takes none from others; all
+// is given back when the client leaves.
+func TestReadonlyCountsBodies(t *testing.T) {
 	p := newPeer(t, answer(ok("up")))
 	g := newRig(t, func(r *Relay) { r.Readonly = true }, p.url)
 	before := policy.Kept.Load()
 	slow := g.dial(t)
 	slow.send("POST /v3/kv/txn HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
-	eventually(t, "its room is taken", func() bool { return policy.Kept.Load() == before+policy.JudgeLimit })
+	eventually(t, "its room is taken", func() bool { return policy.Kept.Load() == before+1 })
 
 	policy.Kept.Add(policy.KeptLimit)
 	c := g.dial(t)

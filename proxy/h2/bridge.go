@@ -76,15 +76,19 @@ func (c *bridgeConn) leave() {
 }
 
 func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
-	cc.bridges.Add(1)
 	near, far := net.Pipe()
 	br := &bridge{s: s, near: near, far: &bridgeConn{Conn: far, client: cc.nc}, end: s.end}
 	br.changed = sync.NewCond(&br.mu)
-	head, chunked := requestText(h, s.head, s.end)
+	head, chunked := requestText(h, br.end)
 	s.mu.Lock()
+	if s.cancelled { // the client was cut off from outside its reader
+		s.mu.Unlock()
+		return
+	}
 	s.bridge = br
 	s.forgetRequest()
 	s.mu.Unlock()
+	cc.bridges.Add(1)
 	r.tasks.Add(3)
 	go func() {
 		defer r.tasks.Done()
@@ -106,11 +110,11 @@ func (r *Relay) openBridge(cc *clientConn, s *stream, h *requestHead) {
 
 // requestText writes the request head as HTTP/1.1. A body of unknown length is
 // sent in chunks.
-func requestText(h *requestHead, fields []hpack.HeaderField, bare bool) (head []byte, chunked bool) {
+func requestText(h *requestHead, bare bool) (head []byte, chunked bool) {
 	chunked = !bare
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", h.method, h.path, h.authority)
-	for _, f := range fields[:len(fields)-1] { // the last is our Via, which that relay sets
+	for _, f := range h.fields[:len(h.fields)-1] { // the last is our Via, which that relay sets
 		switch {
 		case strings.HasPrefix(f.Name, ":"), f.Name == "host", f.Name == "te":
 			continue

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"etcdops/proxy/director"
+	"etcdops/proxy/policy"
 	"etcdops/proxy/stats"
 )
 
@@ -172,8 +173,13 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	if !tooLarge && (!ok || end && h.length > 0) {
 		return streamError{id, codeProtocol}
 	}
+	large := 0
+	if cc.rd.listSize > lastLimit { // then it is not shared
+		large = cc.rd.listSize
+	}
+	full := large > 0 && policy.Kept.Load() > policy.KeptLimit
 	cc.mu.Lock()
-	s := newStream(cc.conn, id, h, end)
+	s := newStream(cc.conn, id, h, large, end)
 	cc.mu.Unlock()
 	cc.r.Stats.Requests.Add(1)
 	if !cc.proved {
@@ -184,6 +190,10 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	}
 	if tooLarge {
 		cc.refuse(s, stats.HeaderTooLong, grpcResourceExhausted, fmt.Sprintf("etcdops: header list over %d bytes", cc.r.HeaderLimit))
+		return nil
+	}
+	if full {
+		cc.refuse(s, stats.Memory, grpcResourceExhausted, "etcdops: too many requests with long header lists wait for an answer")
 		return nil
 	}
 	if !h.grpc() {
@@ -220,7 +230,7 @@ func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool)
 	switch {
 	case over:
 		return streamError{sd.id, codeStreamClosed}
-	case !end || !validTrailers(fields):
+	case !end || !validTrailers(fields) || !sd.s.counts(0, true):
 		return streamError{sd.id, codeProtocol}
 	}
 	// gRPC clients have no trailers; what else sends some loses nothing that

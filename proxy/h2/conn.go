@@ -53,7 +53,7 @@ type conn struct {
 	streams  map[uint32]*side
 	ready    []*side // with something to send that its stream window allows
 	queued   int     // bytes in the sides' queues
-	taken    uint64  // bytes that ever left them for the peer
+	taken    uint64  // bytes of data that ever left for the peer
 	credits  []credit
 
 	sendWin   int64 // what the peer lets us send on the connection
@@ -119,6 +119,7 @@ func (c *conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		return
 	}
 	block := c.enc.block(fields)
+	defer c.enc.giveBack()
 	typ, flags := byte(frameHeaders), byte(0)
 	if end {
 		flags = flagEndStream

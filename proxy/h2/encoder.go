@@ -19,6 +19,8 @@ type encoder struct {
 }
 
 const (
+	// keptBlock is the longest block, in bytes, whose memory is used again.
+	keptBlock = 4 << 10
 	// knownFields is how many fields are remembered, each by its place in the list.
 	knownFields = 16
 	// trailersFrom is the first place of trailers, which have few fields.
@@ -86,6 +88,13 @@ func (e *encoder) note(k *knownField, f hpack.HeaderField, wrote []byte) {
 		copy(k.index[:], wrote)
 	case wrote[0]&0xc0 == 0x40, wrote[0]&0xe0 == 0x20: // with indexing, or behind an update of the size
 		e.table++
+	}
+}
+
+// giveBack gives the memory of a long block back. The block is not to be read any more.
+func (e *encoder) giveBack() {
+	if e.buf.Cap() > keptBlock {
+		e.buf = bytes.Buffer{}
 	}
 }
 

@@ -35,6 +35,9 @@ func (s *stream) judging() bool {
 func (s *stream) collect(p []byte, end bool) (status int, reason stats.Reason, refusal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.cancelled { // the client was cut off from outside its reader
+		return 0, 0, ""
+	}
 	s.judged, s.end = true, end
 	switch {
 	case len(s.data)+len(p) > policy.JudgeLimit:

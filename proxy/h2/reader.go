@@ -66,6 +66,9 @@ func newReader(c *conn, h handler, limit int) *reader {
 // only its own request is refused. What goes beyond ends the connection.
 const overLimit = 4
 
+// keptFields is the longest list whose memory is used again for the next.
+const keptFields = 64
+
 // emit takes a field. Of a list that is too long, what says which protocol is to
 // be answered is kept.
 func (rd *reader) emit(f hpack.HeaderField) {
@@ -320,7 +323,11 @@ func (rd *reader) block(f *frame) error {
 	if err := rd.dec.Close(); err != nil {
 		return connError{codeCompression, "header block is incomplete"}
 	}
-	return rd.h.onHeaders(f.id, rd.fields, rd.blockEnd, rd.tooLarge)
+	err := rd.h.onHeaders(f.id, rd.fields, rd.blockEnd, rd.tooLarge)
+	if cap(rd.fields) > keptFields {
+		rd.fields = nil
+	}
+	return err
 }
 
 // endText words why a connection ended, for logs and status messages.

@@ -52,14 +52,17 @@ func (c *testClient) calmed() {
 }
 
 // Who opens streams and keeps their windows shut, or lets through a byte now and then,
-// is cut off, however lively it is otherwise; who takes a little of much is not.
+// is cut off, though it sends PING; who takes a little of much, or reads its other
+// streams, is not: queueCap bounds it.
 func TestShutWindows(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		open uint32 // how much more of each stream is let through, from time to time
+		call bool   // another stream is answered from time to time
 		cut  bool
 	}{
-		{"shut", 0, true}, {"a byte at a time", 1, true}, {"slowly", 1000, false},
+		{"shut", 0, false, true}, {"a byte at a time", 1, false, true}, {"slowly", 1000, false, false},
+		{"beside a stream that flows", 0, true, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -74,6 +77,14 @@ func TestShutWindows(t *testing.T) {
 				for id := uint32(1); id < c.nextID && tc.open > 0; id += 2 {
 					_ = c.fr.WriteWindowUpdate(id, tc.open)
 					_ = c.fr.WriteWindowUpdate(0, tc.open)
+				}
+				if tc.call {
+					id := c.open(pathRange, false)
+					_ = c.fr.WriteWindowUpdate(id, 64<<10)
+					_ = c.fr.WriteWindowUpdate(0, 64<<10)
+					if o := c.wait(id); o.data != 60<<10 {
+						t.Fatalf("got %+v", o)
+					}
 				}
 				_ = c.fr.WritePing(false, [8]byte{1})
 				for f, err := c.fr.ReadFrame(); ; f, err = c.fr.ReadFrame() {

@@ -101,6 +101,7 @@ func (sd *side) write(p []byte, end bool) {
 	sd.c.appendFrame(frameData, flags, sd.id, p)
 	sd.win -= int64(len(p))
 	sd.c.sendWin -= int64(len(p))
+	sd.c.taken += uint64(len(p))
 }
 
 func (sd *side) push(p []byte) {
@@ -243,7 +244,6 @@ func (c *conn) produce() {
 				sd.write(sd.q[sd.off:sd.off+n], last && sd.fin && sd.trailers == nil)
 				sd.off += n
 				c.queue(-n)
-				c.taken += uint64(n)
 				c.credits = append(c.credits, credit{sd.peer, sd.s, sd.unskipped(n), last})
 				if last {
 					sd.empty()

@@ -53,6 +53,7 @@ type stream struct {
 	cancelled bool                // the client left or reset it, or we answered ourselves
 	keeping   bool                // head and data hold the whole request so far
 	head      []hpack.HeaderField // other requests may have the same
+	large     int                 // what the head takes of policy.Kept, in bytes
 	data      []byte
 	end       bool // the client's END_STREAM has come
 	passed    bool // it was judged, and passes
@@ -183,8 +184,8 @@ func (s *stream) held() int {
 
 func (s *stream) forgetRequest() {
 	s.keeping = false
-	policy.Kept.Add(-int64(len(s.data)))
-	s.head, s.data = nil, nil
+	policy.Kept.Add(-int64(len(s.data) + s.large))
+	s.head, s.data, s.large = nil, nil, 0
 }
 
 // answer notes that the member's answer has begun. It says false if the frame
@@ -365,11 +366,13 @@ func (s *stream) fail(status int, message string, b *batch) {
 	}
 }
 
-// newStream makes the stream of a checked request head.
-func newStream(c *conn, id uint32, h *requestHead, end bool) *stream {
+// newStream makes the stream of a checked request head. large is how many bytes of
+// policy.Kept the head takes, 0 where it is short.
+func newStream(c *conn, id uint32, h *requestHead, large int, end bool) *stream {
+	policy.Kept.Add(int64(large))
 	s := &stream{
 		path: h.path, call: h.call, toCome: h.length, read: h.call.ChangesNothing(), plain: !h.grpc(),
-		keeping: true, end: end, head: h.fields,
+		keeping: true, end: end, head: h.fields, large: large,
 	}
 	s.client.start(s, c, id)
 	s.client.over = end

@@ -41,6 +41,20 @@ func (p *path) took(trip time.Duration) {
 	}
 }
 
+const (
+	// nearWindow is the largest window where the way is short: what a reader that
+	// stops leaves in the queue.
+	nearWindow = 512 << 10
+	// farRate is what a stream may bring where it is long, in bytes a second.
+	farRate = 256 << 20
+)
+
+// most is the largest window that is worth giving, in bytes: what farRate brings in
+// a round trip.
+func (p *path) most() int64 {
+	return min(maxStreamWindow, max(nearWindow, int64(p.trip.Seconds()*farRate)))
+}
+
 // used notes that n bytes have come on a stream.
 func (p *path) used(pc *pace, n int64) {
 	if pc.asked == 0 {
@@ -76,21 +90,18 @@ func (sd *side) grow(dry bool) (more int64) {
 		limited = now-pc.since <= p.trip*5/4
 		pc.since, pc.came = now, 0
 	}
-	limit := int64(maxStreamWindow)
+	limit := p.most()
 	if sd.c.client != nil {
-		limit = clientWindow // of all its streams
+		limit = min(limit, clientWindow) // of all its streams
 	}
-	switch {
-	case !dry || sd.window >= limit || granted.Load() >= grantCap:
-		return 0
-	case p.learned > sd.window:
-		more = p.learned - sd.window
-	case limited:
-		more = min(sd.window, limit-sd.window)
-	default:
+	if !dry || !limited || sd.window >= limit {
 		return 0
 	}
-	granted.Add(more)
+	more = min(max(sd.window, p.learned-sd.window), limit-sd.window)
+	if granted.Add(more) > grantCap {
+		granted.Add(-more)
+		return 0
+	}
 	sd.window += more
 	p.learned = max(p.learned, sd.window)
 	return more
