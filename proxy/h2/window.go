@@ -44,7 +44,7 @@ func (p *path) took(trip time.Duration) {
 const (
 	// nearWindow is the largest window where the way is short: what a reader that
 	// stops leaves in the queue.
-	nearWindow = 512 << 10
+	nearWindow = 256 << 10
 	// farRate is what a stream may bring where it is long, in bytes a second.
 	farRate = 256 << 20
 )
