@@ -37,7 +37,7 @@ func differentialMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "usage: differential [-cacert FILE] [-atleast N] [-without METHOD,...] [-show NAME] DIRECT THROUGH MEMBER TABLE...")
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	if err := holdSides(ctx, flags.Args(), *ca, strings.Split(*slow, ","), *show, *least); err != nil {
 		fmt.Fprintln(os.Stderr, "differential:", err)
@@ -109,7 +109,7 @@ func holdSides(ctx context.Context, args []string, ca string, slow []string, sho
 const shownFaults = 20
 
 // shapeLimit is how long one exchange may take.
-const shapeLimit = 20 * time.Second
+const shapeLimit = time.Minute
 
 // compare sends the shape to both sides. The error says what is different.
 func (s *shape) compare(ctx context.Context, sides [3]*side, show bool) error {

@@ -234,7 +234,8 @@ func TestBadTLSSettings(t *testing.T) {
 			https + "--tls-min-version TLS1.3 --cipher-suites TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", nil, ExitUsage,
 			"--cipher-suites: those of TLS 1.3 can't be chosen", "leave it out, or set --tls-min-version to TLS1.2",
 		},
-		"no suite": {https + "--cipher-suites AES128", nil, ExitUsage, `--cipher-suites: "AES128" is no cipher suite`, suites},
+		"a suite of TLS 1.3": {https + "--cipher-suites TLS_AES_128_GCM_SHA256", nil, ExitUsage, `--cipher-suites: "TLS_AES_128_GCM_SHA256" is one of TLS 1.3, whose suites can't be chosen`, suites},
+		"no suite":           {https + "--cipher-suites AES128", nil, ExitUsage, `--cipher-suites: "AES128" is no cipher suite`, suites},
 		"crl without client certificates": {
 			https + "--client-cert-auth=false --client-crl-file " + f.path("garbage"), nil, ExitUsage, "--client-crl-file (listener): " + noAuth, noAuthHint,
 		},

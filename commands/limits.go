@@ -81,5 +81,13 @@ func parseMetricsURLs(s *Settings) ([]url.URL, error) {
 			return nil, s.Bad(name, hint, "%q is neither http nor https", raw)
 		}
 	}
-	return parseURLs(s, name, hint)
+	urls, err := parseURLs(s, name, hint)
+	for _, u := range urls {
+		for _, raw := range s.List("listen-client-urls") {
+			if c, err := url.Parse(raw); err == nil && c.Host == u.Host {
+				return nil, s.Bad(name, "give it a port of its own", "%s is a client URL's", u.Host)
+			}
+		}
+	}
+	return urls, err
 }

@@ -17,6 +17,10 @@ func TestBadMetricsURLs(t *testing.T) {
 			ExitUsage,
 			`ETCD_LISTEN_METRICS_URLS: "127.0.0.1:2381" has no scheme`, metricsHint,
 		},
+		"a client URL's address": {
+			`proxy start --listen-client-urls http://127.0.0.1:2379 --listen-metrics-urls https://127.0.0.1:2379`, nil, ExitUsage,
+			`--listen-metrics-urls: 127.0.0.1:2379 is a client URL's`, "give it a port of its own",
+		},
 		"a unix socket": {
 			`proxy start --listen-metrics-urls unix:///run/metrics.sock`, nil, ExitUsage,
 			`--listen-metrics-urls: "unix:///run/metrics.sock" is neither http nor https`, metricsHint,

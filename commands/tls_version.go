@@ -30,8 +30,13 @@ func protocolVersions(s *Settings) (*tls.Config, error) {
 	}
 	for _, name := range names {
 		id, known := tlsutil.GetCipherSuite(name)
-		if !known {
+		switch {
+		case !known:
 			return nil, s.Bad("cipher-suites", "choose from: "+strings.Join(safeSuites(), ", "), "%q is no cipher suite", name)
+		case slices.ContainsFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool {
+			return c.ID == id && !slices.Contains(c.SupportedVersions, tls.VersionTLS12)
+		}):
+			return nil, s.Bad("cipher-suites", "choose from: "+strings.Join(safeSuites(), ", "), "%q is one of TLS 1.3, whose suites can't be chosen", name)
 		}
 		conf.CipherSuites = append(conf.CipherSuites, id)
 	}

@@ -82,7 +82,7 @@ func isHTTP(first [5]byte) bool {
 // Go's error where it has no type (crypto/tls).
 var handshakeFailures = []struct{ part, say string }{
 	{"didn't provide a certificate", "client showed no certificate"},
-	{"unsupported versions", "client speaks no version of TLS from --tls-min-version on"},
+	{"unsupported versions", "client speaks no version of TLS from --tls-min-version to --tls-max-version"},
 	{"no cipher suite", "client has no cipher suite in common with us"},
 	{"application protocol", "client wants neither h2 nor http/1.1"},
 	{"remote error: tls: unknown certificate authority", "client does not know the CA of our certificate, --cert-file"},

@@ -138,8 +138,8 @@ func TestHandshakeFailures(t *testing.T) {
 		},
 		{"expired", true, client(ca.issue(-time.Hour, x509.ExtKeyUsageClientAuth)), "client certificate has expired, or is not valid yet", nil},
 		{"a server's", true, client(ca.issue(time.Hour, x509.ExtKeyUsageServerAuth)), "client certificate may not be used by a client", nil},
-		{"TLS 1.1", false, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "client speaks no version of TLS from --tls-min-version on", nil},
-		{"TLS 1.0", false, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, "client speaks no version of TLS from --tls-min-version on", nil},
+		{"TLS 1.1", false, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "client speaks no version of TLS from --tls-min-version to --tls-max-version", nil},
+		{"TLS 1.0", false, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, "client speaks no version of TLS from --tls-min-version to --tls-max-version", nil},
 		{"our CA unknown", false, &tls.Config{RootCAs: stranger.pool()}, "client refused our certificate, --cert-file: its CA, its names or its dates", nil},
 		{
 			"no suite", false, &tls.Config{RootCAs: ca.pool(), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}},

@@ -157,8 +157,11 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 	defer cancel()
 	if err := t.HandshakeContext(hctx); err != nil {
 		_ = nc.Close()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			err = errClosedInHandshake
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			err = fmt.Errorf("%w within %v", errSilent, handshakeTimeout)
 		}
 		return nil, &DialError{e.URL, "TLS handshake", e.explain(err)}
 	}

@@ -40,12 +40,32 @@ type probeState struct {
 	since  time.Time
 	loop   bool // it leads back to us
 	told   bool // that it does, once
+
+	renewed time.Time // when a new reason was logged
 }
+
+// reasonLine is the least time between two log lines of why a member is still down.
+const reasonLine = 10 * time.Second
 
 func (s *probeState) set(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reason, s.since = reason, time.Now()
+}
+
+// renew replaces the reason of a member that is still down, and says whether it is
+// to be logged: a new one, and not each second.
+func (s *probeState) renew(reason string) (told bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loop { // that it leads back matters more
+		return false
+	}
+	told = s.reason != reason && time.Since(s.renewed) >= reasonLine
+	if s.reason = reason; told {
+		s.renewed = time.Now()
+	}
+	return told
 }
 
 func (s *probeState) get() (string, time.Time) {
@@ -104,6 +124,8 @@ func (e *Endpoint) judge(err error, began time.Time) {
 		e.down.Store(true)
 		e.d.Logger.Warn("endpoint down", "endpoint", e.String(), "error", err)
 		e.d.recount()
+	case err != nil && e.state.renew(err.Error()):
+		e.d.Logger.Warn("endpoint still down", "endpoint", e.String(), "error", err)
 	case err == nil && down:
 		if e.release() {
 			e.cut = false

@@ -2,9 +2,13 @@ package director
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,6 +111,23 @@ func TestProbe(t *testing.T) {
 		})
 		if reason, _ := e.state.get(); reason != "" {
 			t.Errorf("reason %q", reason)
+		}
+	})
+	t.Run("the reason is the last one", func(t *testing.T) {
+		t.Parallel()
+		var log bytes.Buffer
+		d := newDirector(t, func(d *Director) { d.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		d.Update(members(newFaulty(t).url()))
+		e := d.order[0]
+		still(e)
+		for _, reason := range []string{"refused", "refused", "certificate has expired", "no answer"} {
+			e.judge(errors.New(reason), time.Now())
+			if got, _ := e.state.get(); got != reason {
+				t.Errorf("%q, want %q", got, reason)
+			}
+		}
+		if text := log.String(); strings.Count(text, "level=WARN") != 2 || !strings.Contains(text, `msg="endpoint still down" endpoint=`) {
+			t.Errorf("a new reason is logged, and not each second:\n%s", text)
 		}
 	})
 	t.Run("a broken connection alone condemns nobody", func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,6 +139,7 @@ func (cl *client) once(ctx context.Context) after {
 		}
 		x.head.reset() // what was read of it means nothing
 		x.streamed = true
+		x.fault, _, _ = strings.Cut(no.text, ": ") // what follows may be the client's
 		return x.refuse(reason, no.status, no.text)
 	}
 	if !cl.proved && cl.r.Proved != nil {

@@ -30,6 +30,8 @@ type exchange struct {
 	kept     []byte
 	answered bool // the client was given a part of an answer
 
+	fault string // of a head that is none; it has nothing of the client's in it
+
 	api  stats.API
 	call policy.Call
 }
@@ -129,7 +131,11 @@ func (x *exchange) refuse(reason stats.Reason, status int, text string) after {
 }
 
 func (x *exchange) noteRefusal(reason stats.Reason) {
-	x.r.Refusals.Refuse(reason, strings.TrimSpace(x.head.method+" "+x.path), x.cl.c.RemoteAddr().String())
+	what := x.head.method + " " + x.path
+	if x.head.method == "" {
+		what = x.fault // there is no request to name
+	}
+	x.r.Refusals.Refuse(reason, what, x.cl.c.RemoteAddr().String())
 }
 
 // whyNot is the reason of an error of Relay.Refuse.

@@ -83,7 +83,7 @@ func TestTrailersBeforeTheLength(t *testing.T) {
 	for _, contentType := range []string{"application/grpc", "application/json"} {
 		id := c.nextID
 		c.nextID += 2
-		c.headers(id, false, ":method", "POST", ":scheme", "http", ":path", pathPut, ":authority", "x", "content-type", contentType, "content-length", "10")
+		c.headers(id, false, ":method", "POST", ":scheme", "http", ":path", pathWatch, ":authority", "x", "content-type", contentType, "content-length", "10")
 		c.data(id, false, make([]byte, 5))
 		c.headers(id, true, "x-late", "1")
 		if o := c.wait(id); !o.wasRST || o.reset != http2.ErrCodeProtocol {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -78,12 +79,18 @@ func dialMember(ctx context.Context, p *pool) (*memberConn, error) {
 func (m *memberConn) serve() {
 	defer m.r.tasks.Done()
 	err := m.rd.run()
+	var ce connError
+	told := errors.As(err, &ce) && m.sock.Pending() == 0 // by a GOAWAY that has left
 	m.mu.Lock()
 	m.err = endText(err)
 	wasReady := m.rd.settled
 	given := m.given
 	m.goaway = true
-	m.closeLocked()
+	if told {
+		m.shutWrite()
+	} else {
+		m.closeLocked()
+	}
 	var lost []*side
 	for _, sd := range m.streams {
 		sd.detach()
@@ -101,6 +108,11 @@ func (m *memberConn) serve() {
 	}
 	m.rd.b.add(m.conn) // for the credits that it still has
 	m.rd.b.flush()
+	if told { // a close on unread bytes would destroy the GOAWAY
+		_ = m.sock.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, m.sock.Conn)
+		m.close()
+	}
 }
 
 func (m *memberConn) cause() error {
