@@ -2,9 +2,9 @@ package commands
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -87,11 +87,15 @@ func makeBadTLS(t *testing.T) *badTLSFolder {
 	f.write("encrypted-key.pem", "ENCRYPTED PRIVATE KEY", []byte("?"))
 	old := &pem.Block{Type: "EC PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}, Bytes: []byte("?")}
 	f.write("old-encrypted-key.pem", "", pem.EncodeToMemory(old))
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.write("rsa-key.pem", "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write("ed25519-key.pem", "PRIVATE KEY", der)
 	return f
 }
 
@@ -140,7 +144,7 @@ func TestBadTLSFiles(t *testing.T) {
 			{"encrypted", inKey, "encrypted-key.pem", "the key in $F has a passphrase", passHint},
 			{"encrypted as of old", inKey, "old-encrypted-key.pem", "the key in $F has a passphrase", passHint},
 			{"another certificate's", inKey, "other-key.pem", "$F is not the key of $C", "compare what these print: openssl x509 -in $C -noout -pubkey; openssl pkey -in $F -pubout"},
-			{"of another type", inKey, "rsa-key.pem", "$F is not the key of $C", "compare what these print: openssl x509 -in $C -noout -pubkey; openssl pkey -in $F -pubout"},
+			{"of another type", inKey, "ed25519-key.pem", "$F is not the key of $C", "compare what these print: openssl x509 -in $C -noout -pubkey; openssl pkey -in $F -pubout"},
 			{"missing", inCA, "none.pem", "can't read $F: no such file or directory", "check the path and the rights with: ls -l $F"},
 			{"a directory", inCA, "", "can't read $F: is a directory", "check the path and the rights with: ls -l $F"},
 			{"empty", inCA, "empty", "$F is empty", "check with: ls -l $F"},
