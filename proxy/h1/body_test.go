@@ -250,6 +250,7 @@ func TestClientLeavesWithinBody(t *testing.T) {
 				return false
 			})
 			g := newRig(t, nil, p.url)
+			before := policy.Kept.Load()
 			c := g.dial(t)
 			c.send("PUT / HTTP/1.1\r\nHost: a\r\n" + head + "\r\n2\r\nab\r\n")
 			if name != "kept" {
@@ -265,6 +266,7 @@ func TestClientLeavesWithinBody(t *testing.T) {
 			if g.relay.Stats.Failed.Load() != 0 {
 				t.Error("a client that left counts as a failure")
 			}
+			eventually(t, "nothing of it is kept", func() bool { return policy.Kept.Load() == before })
 		})
 	}
 }

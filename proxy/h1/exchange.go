@@ -180,11 +180,11 @@ func (x *exchange) refuseLoop(text string) after {
 // says nothing about the member; any other makes the director's probe look. A
 // loop condemns the endpoint at once: what came back was processed by nobody.
 func (x *exchange) forward(ctx context.Context) after {
+	defer x.dropBody()
 	if err := x.keepBody(); err != nil {
 		x.r.Stats.Left.Add(1)
 		return cutOff
 	}
-	defer x.dropBody()
 	var tried []*director.Endpoint
 	var last error
 	var why stats.Cause
