@@ -120,18 +120,31 @@ func leaverUpload() []byte {
 
 // leavers are clients of which none stays.
 type leavers struct {
-	clear, secure string // addresses; secure "": none by TLS
-	whole         bool   // each says and hears all before it leaves
+	clear, secure string     // addresses; secure "": none by TLS
+	gathering     *gathering // none leaves before all are there; nil: each leaves when it likes
 	kinds         []leaverKind
 
 	closed, reset, half atomic.Int64 // how they left
 }
 
+// gathering is of clients that leave when the last one has come.
+type gathering struct {
+	missing atomic.Int64
+	whole   chan struct{}
+}
+
+// one has come, or will not.
+func (g *gathering) one() {
+	if g != nil && g.missing.Add(-1) == 0 {
+		close(g.whole)
+	}
+}
+
 // leaversMain is the program "leavers" of the scenarios: N clients of all kinds, M
 // at the same time, come to ADDRESS, host:port, and leave at a random moment, by
 // close, reset or half-close. With -tls half of them come there, and some leave in
-// the midst of the handshake. With -whole each has said and heard all that it wanted;
-// -only takes the kinds whose name matches, -v2 is the v2 API's long poll.
+// the midst of the handshake. With -whole M at a time gather, and leave when each of
+// them has said and heard all that it wanted; -only takes the kinds whose name matches, -v2 is the v2 API's long poll.
 //
 //	leavers [-count N] [-at-once M] [-tls ADDRESS] [-whole] [-only REGEXP | -v2] ADDRESS
 func leaversMain(args []string) int {
@@ -139,7 +152,7 @@ func leaversMain(args []string) int {
 	count := flags.Int("count", 1000, "clients")
 	atOnce := flags.Int("at-once", 200, "clients at the same time")
 	secure := flags.String("tls", "", "address that wants TLS")
-	whole := flags.Bool("whole", false, "they leave when they have said and heard all")
+	whole := flags.Bool("whole", false, "they leave when all of them have said and heard all")
 	only := flags.String("only", "", "kinds")
 	v2 := flags.Bool("v2", false, "v2 long polls")
 	if err := flags.Parse(args); err != nil || flags.NArg() != 1 {
@@ -151,7 +164,7 @@ func leaversMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "leavers:", err)
 		return 2
 	}
-	l := &leavers{clear: flags.Arg(0), secure: *secure, whole: *whole}
+	l := &leavers{clear: flags.Arg(0), secure: *secure}
 	for _, k := range leaverKinds() {
 		if !*v2 && kind.MatchString(k.name) {
 			l.kinds = append(l.kinds, k)
@@ -163,7 +176,11 @@ func leaversMain(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	began := time.Now()
-	if err := l.run(ctx, *count, *atOnce); err != nil {
+	run := l.run
+	if *whole {
+		run = l.runGathered
+	}
+	if err := run(ctx, *count, *atOnce); err != nil {
 		fmt.Fprintln(os.Stderr, "leavers:", err)
 		return 1
 	}
@@ -192,6 +209,20 @@ func (l *leavers) run(ctx context.Context, count, atOnce int) error {
 	return errors.Join(errs...)
 }
 
+// runGathered lets atOnce clients gather, then leave, then the next, up to count.
+func (l *leavers) runGathered(ctx context.Context, count, atOnce int) error {
+	for count > 0 {
+		n := min(count, atOnce)
+		l.gathering = &gathering{whole: make(chan struct{})}
+		l.gathering.missing.Store(int64(n))
+		if err := l.run(ctx, n, n); err != nil {
+			return err
+		}
+		count -= n
+	}
+	return nil
+}
+
 // one is client number n. What the other side makes of it is no error, but that
 // nothing comes where all was said.
 func (l *leavers) one(ctx context.Context, n int) error {
@@ -202,6 +233,7 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	}
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
+		l.gathering.one()
 		return err
 	}
 	c := raw
@@ -212,7 +244,7 @@ func (l *leavers) one(ctx context.Context, n int) error {
 		}
 		c = tls.Client(raw, config)
 	}
-	says, whole := kind.says, l.whole || rand.IntN(2) == 0
+	says, whole := kind.says, l.gathering != nil || rand.IntN(2) == 0
 	if !whole {
 		says = says[:rand.IntN(len(says))]
 	}
@@ -220,18 +252,23 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	go func() {
 		defer close(gone)
 		_, err := c.Write(says)
-		if err != nil || !l.whole || kind.hears == "" || hears(c, kind.hears) {
+		if err != nil || l.gathering == nil || kind.hears == "" || hears(c, kind.hears) {
 			close(said)
 		}
 		if kind.name == "keep-alive" || rand.IntN(2) == 0 { // the others read nothing more
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}()
-	if l.whole {
+	if l.gathering != nil {
 		select {
 		case <-said:
 		case <-time.After(patience):
 			err = fmt.Errorf("%s: nothing is heard", kind.name)
+		}
+		l.gathering.one()
+		select {
+		case <-l.gathering.whole:
+		case <-ctx.Done():
 		}
 	}
 	select {
