@@ -41,13 +41,15 @@ type clientConn struct {
 	toldAt time.Time // when the client was told to go because it was idle
 
 	// under conn.mu
-	lastID   uint32 // the last stream that is served
-	maxID    uint32 // the last one that the client opened
-	draining bool   // the first GOAWAY was sent
-	final    bool   // the second one too
-	calmed   string // why it was cut off from outside its reader
-	resets   [rememberedResets]uint32
-	nResets  int
+	lastID    uint32 // the last stream that is served
+	maxID     uint32 // the last one that the client opened
+	draining  bool   // the first GOAWAY was sent
+	final     bool   // the second one too
+	calmed    string // why it was cut off from outside its reader
+	spent     []*stream
+	collected bool // somebody ends all streams
+	resets    [rememberedResets]uint32
+	nResets   int
 }
 
 // rememberedResets is how many streams that we reset are remembered: what a
@@ -110,10 +112,7 @@ func (cc *clientConn) serve() error {
 // abandon cancels all that is under way for the client.
 func (cc *clientConn) abandon(b *batch) {
 	cc.mu.Lock()
-	var open []*stream
-	for _, sd := range cc.streams {
-		open = append(open, sd.s)
-	}
+	open := cc.collect()
 	for _, s := range open {
 		s.client.forget()
 	}
@@ -121,6 +120,15 @@ func (cc *clientConn) abandon(b *batch) {
 	for _, s := range open {
 		s.cancel(b)
 	}
+}
+
+// collect is all streams that are open; mu is held.
+func (cc *clientConn) collect() (open []*stream) {
+	cc.collected, cc.spent = true, nil
+	for _, sd := range cc.streams {
+		open = append(open, sd.s)
+	}
+	return open
 }
 
 // lingerTime is how long a client that broke the protocol may take to read why.
@@ -169,7 +177,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	if tell { // it came while we drain, and this request is served
 		defer cc.drain()
 	}
-	h, ok := cc.request(fields)
+	h, own, ok := cc.request(fields)
 	if !tooLarge && (!ok || end && h.length > 0) {
 		return streamError{id, codeProtocol}
 	}
@@ -179,7 +187,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 	}
 	full := large > 0 && policy.Kept.Load() > policy.KeptLimit
 	cc.mu.Lock()
-	s := newStream(cc.conn, id, h, large, end)
+	s := cc.newStream(id, h, own, large, end)
 	cc.mu.Unlock()
 	cc.r.Stats.Requests.Add(1)
 	if !cc.proved {
@@ -209,15 +217,21 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 const lastLimit = 4 << 10
 
 // request is what a header list says. The next request of a client is often the
-// same but for its data: then it is known.
-func (cc *clientConn) request(fields []hpack.HeaderField) (h *requestHead, ok bool) {
-	if cc.last != nil && slices.Equal(cc.last.fields[:len(cc.last.fields)-1], fields) {
-		return cc.last, true
+// same but for its data, or its deadline: then it is known. own is the list where its
+// deadline is not the known one's.
+func (cc *clientConn) request(fields []hpack.HeaderField) (h *requestHead, own []hpack.HeaderField, ok bool) {
+	if cc.last != nil {
+		switch same, wholly := sameCall(cc.last.fields, fields); {
+		case wholly:
+			return cc.last, nil, true
+		case same && cc.last.grpc():
+			return cc.last, fields, true
+		}
 	}
 	if h, ok = parseRequest(fields, cc.r.via); ok && cc.rd.listSize <= lastLimit {
 		cc.last = h
 	}
-	return h, ok
+	return h, nil, ok
 }
 
 func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool) error {

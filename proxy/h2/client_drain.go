@@ -74,10 +74,7 @@ func (cc *clientConn) streamGone() {
 // cut ends every open stream with UNAVAILABLE and then the connection.
 func (cc *clientConn) cut(message string) {
 	cc.mu.Lock()
-	var open []*stream
-	for _, sd := range cc.streams {
-		open = append(open, sd.s)
-	}
+	open := cc.collect()
 	cc.draining = true
 	cc.mu.Unlock()
 	var b batch

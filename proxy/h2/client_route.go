@@ -59,7 +59,7 @@ func (cc *clientConn) dispatch(s *stream, quiet bool) {
 		cc.up = cc.r.pool(ep).pick()
 	}
 	if cc.up == nil || !s.place(cc.up, &cc.rd.b) {
-		cc.up = nil
+		cc.up, s.searched = nil, true
 		cc.find(s)
 	}
 }

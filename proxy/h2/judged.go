@@ -45,8 +45,7 @@ func (s *stream) collect(p []byte, end bool) (status int, reason stats.Reason, r
 	case policy.Kept.Load() > policy.KeptLimit:
 		return grpcResourceExhausted, stats.Memory, s.path + " is refused: too many requests are looked into now"
 	}
-	s.data = append(s.data, p...)
-	policy.Kept.Add(int64(len(p)))
+	s.keep(p)
 	s.sentUp = len(s.data) // for the client's window it is gone
 	if !end {
 		return 0, 0, ""

@@ -56,7 +56,7 @@ func TestCutOffWithinARequest(t *testing.T) {
 			t.Fatal("not a request")
 		}
 		cc.mu.Lock()
-		s := newStream(cc.conn, 1001, h, 0, false)
+		s := cc.newStream(1001, h, nil, 0, false)
 		cc.mu.Unlock()
 		var b batch
 		s.cancel(&b)

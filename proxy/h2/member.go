@@ -221,7 +221,9 @@ func (m *memberConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooLa
 	m.rd.b.add(c)
 	if end {
 		m.ep.Answers.GRPC(s.call, valueOf(fields, "grpc-status"))
-		m.closeHalf(sd)
+		if m.closeHalf(sd) && sd == &s.first {
+			s.settled.Store(true) // the last that is done with it here
+		}
 	}
 	return nil
 }
@@ -231,13 +233,15 @@ func informational(fields []hpack.HeaderField) bool {
 	return len(status) == 3 && status[0] == '1'
 }
 
-// closeHalf forgets a stream whose answer is complete if its request is too.
-func (m *memberConn) closeHalf(sd *side) {
+// closeHalf forgets a stream whose answer is complete if its request is too. It says
+// whether nothing of the connection holds it any more.
+func (m *memberConn) closeHalf(sd *side) (gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sd.ended {
 		sd.conclude()
 	}
+	return sd.dead && !sd.listed
 }
 
 func (m *memberConn) onData(id uint32, p []byte, flow int64, end bool) error {

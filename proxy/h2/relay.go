@@ -123,6 +123,7 @@ func (r *Relay) Run(ctx context.Context, ready chan<- struct{}) {
 
 func (r *Relay) check(now time.Time) {
 	for _, cc := range r.clientList() {
+		cc.halveSpent()
 		switch {
 		case cc.stalled(now):
 			r.Logger.Warn("client reads nothing, closed", "client", cc.nc.RemoteAddr().String())

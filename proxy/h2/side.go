@@ -35,6 +35,7 @@ type side struct {
 	listed   bool // in c.ready
 	began    bool // HEADERS were sent
 	fin      bool // END_STREAM follows the queue
+	trailing bool // trailers, with END_STREAM, follow the queue
 	trailers []hpack.HeaderField
 	reset    bool // RST_STREAM follows the queue
 	code     errCode
@@ -52,7 +53,10 @@ type side struct {
 }
 
 func (sd *side) start(s *stream, c *conn, id uint32) {
-	*sd = side{s: s, c: c, id: id, q: sd.q[:0], win: c.initWin, left: streamWindow, window: streamWindow}
+	*sd = side{
+		s: s, c: c, id: id, q: sd.q[:0], trailers: sd.trailers[:0],
+		win: c.initWin, left: streamWindow, window: streamWindow,
+	}
 	c.streams[id] = sd
 }
 
@@ -132,9 +136,8 @@ func (sd *side) conclude() {
 	}
 	if sd.fin && !sd.ended {
 		sd.ended = true
-		if sd.trailers != nil {
+		if sd.trailing {
 			sd.c.appendHeaders(sd.id, sd.trailers, true)
-			sd.trailers = nil
 		} else {
 			sd.c.appendFrame(frameData, flagEndStream, sd.id, nil)
 		}
@@ -156,7 +159,7 @@ func (sd *side) headers(fields []hpack.HeaderField, end bool) {
 	}
 	if sd.waiting() > 0 {
 		if end { // only trailers can come behind data
-			sd.fin, sd.trailers = true, append([]hpack.HeaderField(nil), fields...)
+			sd.fin, sd.trailing, sd.trailers = true, true, append(sd.trailers[:0], fields...)
 		}
 		return
 	}
@@ -214,13 +217,14 @@ func (sd *side) forget() {
 	sd.detach()
 	if n := sd.waiting(); n > 0 {
 		if sd.c.member != nil { // the client's window still counts them
-			sd.c.credits = append(sd.c.credits, credit{sd.peer, sd.s, sd.unskipped(n), true})
+			sd.owe(sd.unskipped(n), true)
 		}
 		sd.off = len(sd.q)
 	}
 	if sd.c.member != nil {
 		sd.c.member.streamGone()
 	} else {
+		sd.c.client.spend(sd.s)
 		sd.c.client.streamGone()
 	}
 }
@@ -232,6 +236,7 @@ func (c *conn) produce() {
 	for ; i < len(c.ready) && len(c.out) < outTarget; i++ {
 		sd := c.ready[i]
 		if sd.dead {
+			sd.listed = false
 			continue
 		}
 		if sd.waiting() > 0 {
@@ -241,10 +246,10 @@ func (c *conn) produce() {
 			}
 			if n > 0 {
 				last := n == sd.waiting()
-				sd.write(sd.q[sd.off:sd.off+n], last && sd.fin && sd.trailers == nil)
+				sd.write(sd.q[sd.off:sd.off+n], last && sd.fin && !sd.trailing)
 				sd.off += n
 				c.queue(-n)
-				c.credits = append(c.credits, credit{sd.peer, sd.s, sd.unskipped(n), last})
+				sd.owe(sd.unskipped(n), last)
 				if last {
 					sd.empty()
 				}
@@ -290,9 +295,16 @@ type credit struct {
 	dry  bool
 }
 
+// owe notes the credit of n bytes that have left the queue.
+func (sd *side) owe(n int, dry bool) {
+	sd.s.owing.Add(1)
+	sd.c.credits = append(sd.c.credits, credit{sd.peer, sd.s, n, dry})
+}
+
 // apply gives the credit back to the connection that the bytes came from. No
 // connection's mu is held.
 func (cr credit) apply(b *batch) {
+	defer cr.s.owing.Add(-1)
 	if cr.from == nil {
 		cr.s.bridgeCredit(cr.n)
 		return

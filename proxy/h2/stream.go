@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -54,14 +55,21 @@ type stream struct {
 	keeping   bool                // head and data hold the whole request so far
 	head      []hpack.HeaderField // other requests may have the same
 	large     int                 // what the head takes of policy.Kept, in bytes
-	data      []byte
-	end       bool // the client's END_STREAM has come
-	passed    bool // it was judged, and passes
-	sentUp    int  // bytes of data that were handed to a member side
+	data      []byte              // in buffer
+	buffer    *[]byte             // of keptBuffers
+	end       bool                // the client's END_STREAM has come
+	passed    bool                // it was judged, and passes
+	sentUp    int                 // bytes of data that were handed to a member side
 	tried     []*director.Endpoint
 	back      *director.Endpoint // of those, the one whose connection ended under it: another connection may do
 	lastErr   error
 	bridge    *bridge
+
+	// see spent.go
+	own      []hpack.HeaderField // storage of a head that no other request has
+	searched bool                // the client's reader's own
+	settled  atomic.Bool         // the member's reader has let go of it
+	owing    atomic.Int32        // credits that hold it
 }
 
 // place gives the request to a member connection. It says false if that
@@ -138,8 +146,7 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 	if s.keeping && !s.answered {
 		// Before a member has it, keeping is how it waits: its window bounds it.
 		if s.member == nil || len(s.data)+len(p) <= keepLimit && policy.Kept.Load() < policy.KeptLimit {
-			s.data = append(s.data, p...)
-			policy.Kept.Add(int64(len(p)))
+			s.keep(p)
 		} else {
 			s.forgetRequest()
 		}
@@ -180,12 +187,6 @@ func (s *stream) held() int {
 		return 0
 	}
 	return len(s.data) - s.sentUp
-}
-
-func (s *stream) forgetRequest() {
-	s.keeping = false
-	policy.Kept.Add(-int64(len(s.data) + s.large))
-	s.head, s.data, s.large = nil, nil, 0
 }
 
 // answer notes that the member's answer has begun. It says false if the frame
@@ -366,15 +367,19 @@ func (s *stream) fail(status int, message string, b *batch) {
 	}
 }
 
-// newStream makes the stream of a checked request head. large is how many bytes of
-// policy.Kept the head takes, 0 where it is short.
-func newStream(c *conn, id uint32, h *requestHead, large int, end bool) *stream {
+// newStream makes the stream of a checked request head. own is the header list where
+// it differs from the head's. large is how many bytes of policy.Kept the head takes, 0
+// where it is short. mu is held.
+func (cc *clientConn) newStream(id uint32, h *requestHead, own []hpack.HeaderField, large int, end bool) *stream {
 	policy.Kept.Add(int64(large))
-	s := &stream{
-		path: h.path, call: h.call, toCome: h.length, read: h.call.ChangesNothing(), plain: !h.grpc(),
-		keeping: true, end: end, head: h.fields, large: large,
+	s := cc.blank()
+	s.path, s.call, s.toCome, s.read, s.plain = h.path, h.call, h.length, h.call.ChangesNothing(), !h.grpc()
+	s.keeping, s.end, s.head, s.large = true, end, h.fields, large
+	if own != nil {
+		s.own = append(append(s.own, own...), h.fields[len(h.fields)-1]) // our Via
+		s.head = s.own
 	}
-	s.client.start(s, c, id)
+	s.client.start(s, cc.conn, id)
 	s.client.over = end
 	return s
 }
