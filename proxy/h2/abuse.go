@@ -15,6 +15,7 @@ import (
 //	  a very long one                   | overLimit × HeaderLimit       | cut off
 //	spreads one over many CONTINUATIONs | maxContinuations              | cut off
 //	  (CVE-2024-27316)                  |                               |
+//	  on many connections               | policy.KeptLimit              | cut off
 //	sends one drop by drop              | Relay.HeadTimeout             | closed
 //	opens more streams than it may      | Relay.MaxStreams              | REFUSED_STREAM, and
 //	                                    |                               | as the next line

@@ -42,6 +42,37 @@ func TestLongHeadsTakeRoom(t *testing.T) {
 	}
 }
 
+// A header block takes room while it comes, and its connection ends where there is
+// none.
+func TestPartsOfHeadsTakeRoom(t *testing.T) {
+	m := startMember(t, behave(nil))
+	r := startRig(t, m.url)
+	before := policy.Kept.Load()
+	begin := func() *testClient {
+		c := dialRig(t, r.addr)
+		block := c.block(":method", "POST", ":scheme", "http", ":path", pathRange, ":authority", "x", "x", strings.Repeat("0", 60000))
+		_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:10000]})
+		_ = c.fr.WriteContinuation(1, false, block[10000:20000])
+		return c
+	}
+	whole, gone := begin(), begin()
+	waitFor(t, "they take room", func() bool { return policy.Kept.Load() == before+40000 })
+	gone.nc.Close()
+	waitFor(t, "who leaves gives it back", func() bool { return policy.Kept.Load() == before+20000 })
+
+	policy.Kept.Add(policy.KeptLimit)
+	defer policy.Kept.Add(-policy.KeptLimit)
+	block := whole.block("y", "")
+	_ = whole.fr.WriteContinuation(1, true, block)
+	whole.closed()
+	whole.nc.Close()
+	waitFor(t, "it is cut off", func() bool { return r.refused(stats.Abuse) == 1 })
+	waitFor(t, "so does who is cut off", func() bool { return policy.Kept.Load() == before+policy.KeptLimit })
+	if o := dialRig(t, r.addr); o.wait(o.open(pathRange, false)).fields["grpc-status"] != "0" {
+		t.Error("a short one was refused")
+	}
+}
+
 // Who is cut off from outside its reader may have a request in the reader's hands:
 // nothing of it goes on, and nothing stays.
 func TestCutOffWithinARequest(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"etcdops/proxy/policy"
 	"etcdops/proxy/socket"
 )
 
@@ -46,7 +47,8 @@ type reader struct {
 	typed     bool   // the list has a content-type
 	blockID   uint32 // a header block is open
 	blockEnd  bool
-	blockRest int // CONTINUATION frames that may still come
+	blockRest int    // CONTINUATION frames that may still come
+	partial   []byte // what has come of an open block; of policy.Kept
 
 	settled bool // the first SETTINGS have come
 
@@ -62,7 +64,7 @@ func newReader(c *conn, h handler, limit int) *reader {
 	return rd
 }
 
-// overLimit is how many times its limit a header list is still decoded, so that
+// overLimit is of how many times its limit a header block is still decoded, so that
 // only its own request is refused. What goes beyond ends the connection.
 const overLimit = 4
 
@@ -87,6 +89,7 @@ func (rd *reader) emit(f hpack.HeaderField) {
 // orderly end.
 func (rd *reader) run() error {
 	defer rd.in.Drop()
+	defer rd.dropPartial()
 	for {
 		for {
 			f, n, ok, err := parseFrame(rd.in.Bytes())
@@ -309,25 +312,50 @@ func (rd *reader) headers(f *frame) error {
 	return rd.block(f)
 }
 
+// block takes a frame of a header block, which is decoded when it is whole: hpack's
+// decoder never gives the room back in which it gathers the parts of a long field.
 func (rd *reader) block(f *frame) error {
-	if _, err := rd.dec.Write(f.payload); err != nil {
-		return connError{codeCompression, "header block can't be decoded"}
-	}
 	if !f.has(flagEndHeaders) {
-		if rd.listSize > overLimit*rd.limit {
-			return connError{codeEnhanceYourCalm, "header list too large"}
-		}
-		return nil
+		return rd.gather(f.payload)
 	}
 	rd.blockID = 0
+	whole := f.payload
+	if len(rd.partial) > 0 {
+		if err := rd.gather(f.payload); err != nil {
+			return err
+		}
+		whole = rd.partial
+	}
+	if _, err := rd.dec.Write(whole); err != nil {
+		return connError{codeCompression, "header block can't be decoded"}
+	}
 	if err := rd.dec.Close(); err != nil {
 		return connError{codeCompression, "header block is incomplete"}
 	}
+	rd.dropPartial()
 	err := rd.h.onHeaders(f.id, rd.fields, rd.blockEnd, rd.tooLarge)
-	if cap(rd.fields) > keptFields {
+	if cap(rd.fields) > keptFields || rd.listSize > lastLimit {
 		rd.fields = nil
 	}
 	return err
+}
+
+// gather keeps a part of a header block. Encoded it is shorter than as a list.
+func (rd *reader) gather(p []byte) error {
+	if len(rd.partial)+len(p) > overLimit*rd.limit {
+		return connError{codeEnhanceYourCalm, "header list too large"}
+	}
+	if len(rd.partial) > 0 && rd.c.client != nil && policy.Kept.Load() > policy.KeptLimit {
+		return connError{codeEnhanceYourCalm, "too many long header blocks at a time"}
+	}
+	policy.Kept.Add(int64(len(p)))
+	rd.partial = append(rd.partial, p...)
+	return nil
+}
+
+func (rd *reader) dropPartial() {
+	policy.Kept.Add(-int64(len(rd.partial)))
+	rd.partial = nil
 }
 
 // endText words why a connection ended, for logs and status messages.
