@@ -220,7 +220,7 @@ const lastLimit = 4 << 10
 // same but for its data, or its deadline: then it is known. own is the list where its
 // deadline is not the known one's.
 func (cc *clientConn) request(fields []hpack.HeaderField) (h *requestHead, own []hpack.HeaderField, ok bool) {
-	if cc.last != nil {
+	if cc.last != nil && cc.rd.listSize <= lastLimit {
 		switch same, wholly := sameCall(cc.last.fields, fields); {
 		case wholly:
 			return cc.last, nil, true

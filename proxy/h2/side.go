@@ -138,6 +138,7 @@ func (sd *side) conclude() {
 		sd.ended = true
 		if sd.trailing {
 			sd.c.appendHeaders(sd.id, sd.trailers, true)
+			sd.dropTrailers()
 		} else {
 			sd.c.appendFrame(frameData, flagEndStream, sd.id, nil)
 		}
@@ -149,6 +150,12 @@ func (sd *side) conclude() {
 	if sd.ended && sd.over {
 		sd.forget()
 	}
+}
+
+// dropTrailers lets go of what was said, or has nobody to hear it.
+func (sd *side) dropTrailers() {
+	clear(sd.trailers)
+	sd.trailers = sd.trailers[:0]
 }
 
 // headers sends a header block behind all data: the response's head, or
@@ -219,8 +226,11 @@ func (sd *side) forget() {
 		if sd.c.member != nil { // the client's window still counts them
 			sd.owe(sd.unskipped(n), true)
 		}
-		sd.off = len(sd.q)
 	}
+	if sd.q, sd.off = sd.q[:0], 0; cap(sd.q) > spentQueue {
+		sd.q = nil
+	}
+	sd.dropTrailers()
 	if sd.c.member != nil {
 		sd.c.member.streamGone()
 	} else {

@@ -40,7 +40,7 @@ const (
 
 // spend keeps a stream that its client connection has forgotten; mu is held.
 func (cc *clientConn) spend(s *stream) {
-	if !cc.collected && !s.plain && len(cc.spent) < spentLimit {
+	if !cc.collected && !s.plain && !s.long && len(cc.spent) < spentLimit {
 		cc.spent = append(cc.spent, s)
 	}
 }
@@ -58,7 +58,6 @@ func (cc *clientConn) blank() *stream {
 		return &stream{}
 	}
 	own := s.own
-	clear(own)
 	if cap(own) > spentTrailers {
 		own = nil
 	}
@@ -70,11 +69,10 @@ func (cc *clientConn) blank() *stream {
 func (sd *side) emptied() side {
 	var left side
 	if cap(sd.q) <= spentQueue {
-		left.q = sd.q[:0]
+		left.q = sd.q
 	}
 	if cap(sd.trailers) <= spentTrailers {
-		clear(sd.trailers)
-		left.trailers = sd.trailers[:0]
+		left.trailers = sd.trailers
 	}
 	return left
 }
@@ -83,7 +81,7 @@ func (sd *side) emptied() side {
 func (cc *clientConn) halveSpent() {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
-	n := len(cc.spent) / 2
+	n := copy(cc.spent, cc.spent[(len(cc.spent)+1)/2:])
 	clear(cc.spent[n:])
 	if cc.spent = cc.spent[:n]; n == 0 {
 		cc.spent = nil
@@ -93,8 +91,8 @@ func (cc *clientConn) halveSpent() {
 const (
 	// leastBuffer is the smallest buffer for what is kept of a request; each class is
 	// of twice the size of the one before, up to keepLimit. In bytes.
-	leastBuffer   = 512
-	bufferClasses = 8
+	leastBuffer   = 64
+	bufferClasses = 11
 )
 
 // keptBuffers are buffers for the data of requests that are kept for another member.
@@ -109,8 +107,14 @@ func (s *stream) keep(p []byte) {
 	policy.Kept.Add(int64(len(p)))
 	n := len(s.data) + len(p)
 	class := bufferClass(n)
-	if n <= cap(s.data) || class >= bufferClasses {
+	if n <= cap(s.data) {
 		s.data = append(s.data, p...)
+		return
+	}
+	if class >= bufferClasses {
+		data := append(s.data, p...) // elsewhere: it is longer than any buffer
+		s.giveBack()
+		s.data = data
 		return
 	}
 	buffer, _ := keptBuffers[class].Get().(*[]byte)
@@ -136,7 +140,8 @@ func (s *stream) forgetRequest() {
 	s.keeping = false
 	policy.Kept.Add(-int64(len(s.data) + s.large))
 	s.giveBack()
-	s.head, s.large = nil, 0
+	clear(s.own)
+	s.head, s.own, s.large = nil, s.own[:0], 0
 }
 
 // sameCall says whether a header list is a known one, less our Via, but for the value

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -238,4 +239,104 @@ func TestSpentStreams(t *testing.T) {
 	if whole.Load() < number.Load()/2 {
 		t.Error("too few to say anything")
 	}
+}
+
+// holds is what a stream that has ended keeps alive, in bytes, but for itself. The
+// connection's mu is held.
+func (s *stream) holds() int {
+	n := len(s.path) + len(s.data)
+	for _, sd := range []*side{&s.client, &s.first} {
+		n += cap(sd.q)
+		for _, f := range sd.trailers[:cap(sd.trailers)] {
+			n += len(f.Name) + len(f.Value)
+		}
+	}
+	for _, f := range s.own[:cap(s.own)] {
+		n += len(f.Name) + len(f.Value)
+	}
+	return n
+}
+
+// Neither what is left of a request whose answer has begun, nor a spent stream, holds a
+// long head or a queue: nobody counts them.
+func TestSpentStreamsHoldLittle(t *testing.T) {
+	const streams, piece, pieces = 50, 15000, 4
+	const most = 2*spentQueue + 200
+	m := startMember(t, func(_ *fakeMember, p *peer) {
+		_ = p.fr.WriteWindowUpdate(0, 1<<30)
+		for fr := p.next(); fr != nil; fr = p.next() {
+			if h, ok := fr.(*http2.MetaHeadersFrame); ok {
+				p.headers(h.StreamID, false, ":status", "200", "content-type", "application/grpc")
+				for range pieces {
+					p.data(h.StreamID, false, make([]byte, piece))
+				}
+			}
+		}
+	})
+	long := strings.Repeat("9", 32<<10)
+	for _, c := range []struct{ name, field, value string }{
+		{"queues", "other", "1"},
+		{"a long deadline", "grpc-timeout", long},
+		{"a long field", "other", long},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := startRig(t, m.url)
+			client := dialRig(t, r.addr)
+			cc := r.clientOf(client)
+			_ = client.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			client.long("content-type", "application/grpc", c.field, "1")
+			for range streams - 1 {
+				client.long("content-type", "application/grpc", c.field, c.value)
+			}
+			go func() {
+				for client.next() != nil { // nothing of it is of interest
+				}
+			}()
+			waitFor(t, "all answers are queued", func() bool {
+				cc.mu.Lock()
+				defer cc.mu.Unlock()
+				return cc.queued == streams*pieces*piece
+			})
+			held := 0
+			cc.mu.Lock()
+			for _, sd := range cc.streams {
+				held += sd.s.holds() - cap(sd.q)
+			}
+			cc.mu.Unlock()
+			if held > streams*most {
+				t.Errorf("%d bytes are held behind the begin of the answers", held)
+			}
+			for id := uint32(1); id < client.nextID; id += 2 {
+				client.mu.Lock()
+				_ = client.fr.WriteRSTStream(id, http2.ErrCodeCancel)
+				client.mu.Unlock()
+			}
+			waitFor(t, "all have ended", func() bool {
+				cc.mu.Lock()
+				defer cc.mu.Unlock()
+				return len(cc.streams) == 0
+			})
+			cc.mu.Lock()
+			defer cc.mu.Unlock()
+			held = 0
+			for _, s := range cc.spent {
+				held += s.holds()
+			}
+			if held > len(cc.spent)*most {
+				t.Errorf("%d spent streams hold %d bytes", len(cc.spent), held)
+			}
+		})
+	}
+}
+
+// What outgrows the buffers leaves its own behind.
+func TestOutgrownBuffer(t *testing.T) {
+	var s stream
+	for range 2 {
+		s.keep(make([]byte, keepLimit-100))
+	}
+	if s.buffer != nil || len(s.data) != 2*(keepLimit-100) {
+		t.Errorf("%d bytes, and a buffer of %d", len(s.data), cap(*s.buffer))
+	}
+	s.forgetRequest()
 }

@@ -67,6 +67,7 @@ type stream struct {
 
 	// see spent.go
 	own      []hpack.HeaderField // storage of a head that no other request has
+	long     bool                // its head is: it would keep much
 	searched bool                // the client's reader's own
 	settled  atomic.Bool         // the member's reader has let go of it
 	owing    atomic.Int32        // credits that hold it
@@ -375,8 +376,14 @@ func (cc *clientConn) newStream(id uint32, h *requestHead, own []hpack.HeaderFie
 	s := cc.blank()
 	s.path, s.call, s.toCome, s.read, s.plain = h.path, h.call, h.length, h.call.ChangesNothing(), !h.grpc()
 	s.keeping, s.end, s.head, s.large = true, end, h.fields, large
+	s.long = large > 0
 	if own != nil {
-		s.own = append(append(s.own, own...), h.fields[len(h.fields)-1]) // our Via
+		s.own = append(s.own, h.fields...)
+		for i, f := range own {
+			if f.Name == "grpc-timeout" { // the others have the same strings, held already
+				s.own[i] = f
+			}
+		}
 		s.head = s.own
 	}
 	s.client.start(s, cc.conn, id)
