@@ -100,6 +100,10 @@ func (e *Endpoint) ask(ctx context.Context) error {
 		e.LeadsBack()
 		return err
 	}
+	var unmade *DialError
+	if errors.As(err, &unmade) {
+		return err // its text is about the connection, and the question has no part in it
+	}
 	if err != nil {
 		return fmt.Errorf("which cluster it serves is not known: %w", err)
 	}
@@ -199,12 +203,13 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	defer c.Close()
+	q := &questionConn{Conn: c}
 	var given atomic.Bool
 	once := func(context.Context, string) (net.Conn, error) {
 		if given.Swap(true) {
 			return nil, errors.New("the connection ended")
 		}
-		return c, nil
+		return q, nil
 	}
 	cc, err := grpc.NewClient("passthrough:///"+e.HostHeader(), grpc.WithContextDialer(once),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(), grpc.WithDisableServiceConfig())
@@ -218,10 +223,10 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 	ctx = metadata.AppendToOutgoingContext(ctx, ClusterIDField, "?")
 	w, err := etcdserverpb.NewWatchClient(cc).Watch(ctx)
 	if err != nil {
-		return 0, err
+		return 0, e.unanswered(ctx, q, err)
 	}
 	if err := w.Send(emptyWatch); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+		return 0, e.unanswered(ctx, q, err)
 	}
 	res, err := w.Recv()
 	if err == nil {
@@ -236,7 +241,7 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 			return known(id)
 		}
 	}
-	return 0, err
+	return 0, e.unanswered(ctx, q, err)
 }
 
 // emptyWatchJSON is emptyWatch for the JSON gateway.
@@ -250,13 +255,14 @@ func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
+	q := &questionConn{Conn: c}
 	head := "POST /v3/watch HTTP/1.1\r\nHost: %s\r\nUser-Agent: " + ProbeAgent + "\r\n%sContent-Length: %d\r\n\r\n%s"
-	if _, err := fmt.Fprintf(c, head, e.HostHeader(), e.d.viaField(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
-		return 0, err
+	if _, err := fmt.Fprintf(q, head, e.HostHeader(), e.d.viaField(), len(emptyWatchJSON), emptyWatchJSON); err != nil {
+		return 0, e.unanswered(ctx, q, err)
 	}
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	res, err := http.ReadResponse(bufio.NewReader(q), nil)
 	if err != nil {
-		return 0, err
+		return 0, e.unanswered(ctx, q, err)
 	}
 	defer func() {
 		_ = c.Close() // first: a watch's body does not end

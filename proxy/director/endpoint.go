@@ -116,9 +116,13 @@ var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
 	c, err := e.dial(ctx, proto)
 	if err == nil {
-		if foreign := e.verify(ctx, time.Now()); foreign != nil {
+		if unsure := e.verify(ctx, time.Now()); unsure != nil {
 			_ = c.Close()
-			c, err = nil, &DialError{e.URL, "verify", foreign}
+			var refused *DialError
+			if c = nil; !errors.As(unsure, &refused) {
+				refused = &DialError{e.URL, "verify", unsure}
+			}
+			err = refused
 		}
 	}
 	if err != nil && ctx.Err() == nil {

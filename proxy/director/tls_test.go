@@ -77,3 +77,49 @@ func TestProbeMeetsTLS(t *testing.T) {
 		})
 	}
 }
+
+// A member that refuses our certificate, or leaves without a word, is told of as that,
+// whatever the question for the cluster's ID met first: no RPC, no broken pipe.
+func TestDialToldWhy(t *testing.T) {
+	refusing := httptest.NewUnstartedServer(http.NotFoundHandler())
+	refusing.TLS, refusing.Config.ErrorLog = &tls.Config{ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2", "http/1.1"}}, log.New(io.Discard, "", 0)
+	refusing.StartTLS()
+	t.Cleanup(refusing.Close)
+	leaving, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = leaving.Close() })
+	go func() {
+		for {
+			c, err := leaving.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+	d := newDirector(t, func(d *Director) {
+		d.TLS = func() *tls.Config { return &tls.Config{InsecureSkipVerify: true} } //nolint:gosec // what it says of us comes after that
+		d.Explain = func(err error) string {
+			if _, said, found := strings.Cut(err.Error(), "remote error: tls: "); found {
+				return "it said: " + said
+			}
+			return ""
+		}
+	})
+	for _, test := range []struct{ url, want string }{
+		{refusing.URL, "TLS handshake URL: it said: certificate required"},
+		{"http://" + leaving.Addr().String(), "verify URL: which cluster it serves is not known: connection closed without an answer"},
+	} {
+		d.Update([]Member{{ClusterID: 7, ID: 1, Name: "m1", ClientURLs: []string{test.url}}})
+		for _, proto := range []string{"h2", "http/1.1"} {
+			for range 50 {
+				_, err := find(d, test.url).Dial(t.Context(), proto)
+				if want := strings.Replace(test.want, "URL", test.url, 1); err == nil || err.Error() != want {
+					t.Fatalf("%s: got %v, want %s", proto, err, want)
+				}
+			}
+		}
+	}
+}
