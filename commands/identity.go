@@ -96,7 +96,11 @@ func (ids *identities) loadPeers(s *Settings, logger *slog.Logger) error {
 	}
 	if selfSigned {
 		// Such certificates are signed by nobody: this is what the flag says.
-		logger.Warn("peers are not verified", "setting", s.Where("peer-auto-tls"))
+		if ca := peerSide(s).ca; s.String(ca) != "" {
+			logger.Warn("setting has no effect: peers are not verified", "setting", s.Where(ca), "given", s.Where("peer-auto-tls"))
+		} else {
+			logger.Warn("peers are not verified", "setting", s.Where("peer-auto-tls"))
+		}
 		conf.InsecureSkipVerify = true
 	}
 	ids.Peers = conf

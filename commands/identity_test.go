@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/big"
 	"net/url"
@@ -197,6 +198,36 @@ func TestSharedCertificates(t *testing.T) {
 				if got != string(want) {
 					t.Errorf("%s: another one than %q", side.use, side.want)
 				}
+			}
+		})
+	}
+}
+
+// What a certificate or a flag beside it makes of no use is said at the start.
+func TestSettingsWithoutEffect(t *testing.T) {
+	f := makeBadTLS(t)
+	own := map[string]string{"cert-file": f.path("good.pem"), "key-file": f.path("good-key.pem"), "peer-trusted-ca-file": f.path("good.pem")}
+	for _, test := range []struct {
+		name   string
+		listen string
+		flags  map[string]string
+		want   string // the log; "" for none
+	}{
+		{"a certificate", "https", nil, ""},
+		{"auto TLS and a certificate", "https", map[string]string{"auto-tls": "true"}, `msg="setting has no effect: a certificate is given" setting=--auto-tls given=--cert-file`},
+		{"auto TLS in the clear", "http", map[string]string{"auto-tls": "true"}, `msg="setting has no effect: no https url is listened on" setting=--auto-tls`},
+		{"auto TLS of peers and a CA", "https", map[string]string{"peer-auto-tls": "true"}, `msg="setting has no effect: peers are not verified" setting=--peer-trusted-ca-file given=--peer-auto-tls`},
+		{"auto TLS of peers", "https", map[string]string{"peer-auto-tls": "true", "peer-trusted-ca-file": ""}, `msg="peers are not verified" setting=--peer-auto-tls`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			flags := maps.Clone(own)
+			maps.Copy(flags, test.flags)
+			var log strings.Builder
+			if _, err := loadIdentities(settingsOf(t, flags), []url.URL{{Scheme: test.listen, Host: "127.0.0.1:2379"}}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+				t.Fatal(err)
+			}
+			if got := log.String(); !strings.Contains(got, test.want) || strings.Count(got, "WARN") != min(1, len(test.want)) {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}

@@ -70,6 +70,9 @@ func (ids *identities) loadListener(s *Settings, listen []url.URL, logger *slog.
 		if err := d.checkServer(s, pair.Leaf); err != nil {
 			return err
 		}
+		if auto {
+			logger.Warn("setting has no effect: a certificate is given", "setting", s.Where("auto-tls"), "given", s.Where(d.cert))
+		}
 	}
 	conf.Certificates = []tls.Certificate{*pair}
 	if auth {
