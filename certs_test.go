@@ -21,7 +21,7 @@ import (
 // a certificate "server" for the IPs and DNS names (good for clients too, as etcd's peers
 // need), and one "client", each with NAME.pem and NAME-key.pem.
 //
-// They have no common name: with auth on, etcd takes it for a user's, and refuses to
+// The CA is called by the last part of DIR. The others have no common name: with auth on, etcd takes it for a user's, and refuses to
 // serve JSON to who has one. With "named" they have their file's name.
 //
 //	certs [named] DIR IP|NAME...
@@ -47,7 +47,7 @@ func makeCerts(dir string, ips []string, named bool) error {
 	}
 	now := time.Now()
 	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "script CA"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: filepath.Base(dir) + " CA"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}

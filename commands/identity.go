@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strconv"
@@ -74,8 +75,8 @@ func (ids *identities) load(use string, s *Settings, listen []url.URL, logger *s
 func (ids *identities) loadMembers(s *Settings, logger *slog.Logger) error {
 	d := side{use: useMembers, cert: "client-cert-file", key: "client-key-file", ca: "trusted-ca-file"}
 	d.borrow(s, "cert-file", "key-file")
-	if !d.isSet(s) {
-		d = peerSide(s)
+	if peers := peerSide(s); !d.isSet(s) && peers.isSet(s) {
+		d = peers
 		d.use = useMembers
 	}
 	conf, err := d.loadNamed(s, "tls-server-name", logger)
@@ -203,6 +204,13 @@ func (d side) explain(s *Settings, serverName string, shown bool) func(err error
 			return text + ": see " + s.Where("tls-min-version")
 		case !strings.Contains(text, "refused our TLS handshake"):
 			return text
+		case shown && (strings.Contains(text, "certificate required") || strings.Contains(text, "unknown certificate authority")):
+			// Of a server that names the CAs it accepts, a client that has no certificate
+			// of them is let know by "required": it keeps its own to itself
+			// (crypto/tls/common.go, SupportsCertificate).
+			return fmt.Sprintf("%s: our certificate %s is of no CA that it accepts: see %s", text, s.String(d.cert), s.Where(d.cert))
+		case shown && strings.Contains(text, "handshake failure"): // with TLS 1.2 the same, or no cipher suite in common
+			return fmt.Sprintf("%s: is our certificate %s of a CA that it accepts? see %s", text, s.String(d.cert), s.Where(d.cert))
 		case shown:
 			return text + ": see " + s.Where(d.cert)
 		case strings.Contains(text, "certificate required"):

@@ -50,6 +50,9 @@ type membersReport struct {
 	ListAt       time.Time               `json:"list_at"` // when the member list was got
 	RefreshError string                  `json:"refresh_error,omitempty"`
 	Members      []discover.MemberStatus `json:"members"`
+
+	// byProxy says that the proxy asked the members, with its own TLS files.
+	byProxy bool
 }
 
 func newProxyMembersCommand(env *Env) *cli.Command {
@@ -122,7 +125,12 @@ func runProxyMembers(ctx context.Context, env *Env, opts membersOptions) error {
 		}
 	}
 	if healthy, problem := discover.AllHealthy(report.Members); opts.Check && !healthy {
-		return &Failure{Code: ExitFailed, Message: "check failed: " + problem, Hint: "see that member's own log; etcdops proxy members shows all of them"}
+		flags := ownTrustFlags
+		if report.byProxy {
+			flags = proxyTrustFlags
+		}
+		hint := cmp.Or(flags.hint(problem), "see that member's own log; etcdops proxy members shows all of them")
+		return &Failure{Code: ExitFailed, Message: "check failed: " + problem, Hint: hint}
 	}
 	return nil
 }
@@ -190,7 +198,7 @@ func noProxyThere(err error) bool {
 }
 
 func membersByControl(ctx context.Context, path, user, password string) (*membersReport, error) {
-	var report membersReport
+	report := membersReport{byProxy: true}
 	client := proxy.ControlClient{Path: path}
 	err := client.Get(ctx, membersPath, func(r *http.Request) {
 		if user != "" {
@@ -266,7 +274,7 @@ func membersByEndpoints(ctx context.Context, opts membersOptions, endpoints []st
 		return nil, fail(ExitFailed, err, "add --user NAME and --password-file FILE")
 	}
 	if err != nil {
-		return nil, fail(ExitNoCluster, err, "check the URLs with: curl "+endpoints[0]+"/version")
+		return nil, fail(ExitNoCluster, err, cmp.Or(ownTrustFlags.hint(err.Error()), "check the URLs with: curl "+endpoints[0]+"/version"))
 	}
 	return &membersReport{
 		Via: strings.Join(endpoints, ","), ClusterID: fmt.Sprintf("%016x", id), ListAt: time.Now(),
@@ -327,7 +335,7 @@ func (o *membersOptions) inspector(user, password string) (*discover.Inspector, 
 	if err := honorEnvironment(o.Env, s, ids, nil); err != nil {
 		return nil, nil, err
 	}
-	inspector := &discover.Inspector{TLS: ids.Members, Dial: ids.Dial, Username: user, Password: password, DialTimeout: dial}
+	inspector := &discover.Inspector{TLS: ids.Members, Explain: ids.explainMember(s), Dial: ids.Dial, Username: user, Password: password, DialTimeout: dial}
 	if len(ids.Members.Certificates) == 0 && ids.Members.RootCAs == nil {
 		inspector.TLS = nil // so that an endpoint without a scheme means http, as to etcdctl
 	}

@@ -139,10 +139,11 @@ func (s *Settings) IsSet(name string) bool {
 // Where names what the operator has to change: --flag, the variable, or the
 // key and the file.
 func (s *Settings) Where(name string) string {
-	if own := s.own[name]; own.value != "" {
+	value, origin := s.Lookup(name)
+	if own, found := s.own[name]; found && (own.value != "" || value == "") {
 		return own.name
 	}
-	switch _, origin := s.Lookup(name); origin {
+	switch origin {
 	case originEnvironment:
 		return variable(name)
 	case originFile:

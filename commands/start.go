@@ -220,7 +220,7 @@ func newProxyServer(env *Env, s *Settings, logger *slog.Logger) (*proxy.Server, 
 		return err
 	}
 	var inspector atomic.Pointer[discover.Inspector]
-	inspector.Store(&discover.Inspector{TLS: ids.Members, Dial: ids.Dial, DialTimeout: d["proxy-dial-timeout"]})
+	inspector.Store(&discover.Inspector{TLS: ids.Members, Explain: ids.explainMember(s), Dial: ids.Dial, DialTimeout: d["proxy-dial-timeout"]})
 	server.Control = map[string]http.HandlerFunc{
 		"GET " + standingPath: standingHandler(env, s),
 		"GET " + membersPath:  membersHandler(follower, server, &inspector),

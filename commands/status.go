@@ -60,10 +60,14 @@ func runProxyStatus(ctx context.Context, env *Env, opts statusOptions) error {
 		return err
 	}
 	if reasons := answer.Status.NotReady; opts.Check && len(reasons) > 0 {
-		return &Failure{
-			Code: ExitFailed, Message: "check failed: not ready: " + oneLine(strings.Join(reasons, "; ")),
-			Hint: "see the members with: etcdops proxy members" + forDataDir(opts.DataDir),
+		hint := "see the members with: etcdops proxy members" + forDataDir(opts.DataDir)
+		for _, e := range answer.Status.Endpoints {
+			if said := proxyTrustFlags.hint(e.Why); said != "" {
+				hint = "member " + e.MemberName + ": " + said
+				break
+			}
 		}
+		return &Failure{Code: ExitFailed, Message: "check failed: not ready: " + oneLine(strings.Join(reasons, "; ")), Hint: hint}
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func (i *Inspector) connect(ctx context.Context, clientURL string) (c *client, v
 	if errors.As(doubts, &connect) {
 		return nil, "", connect
 	}
+	if doubts != nil && TLSCause(doubts) != "" { // said behind the handshake
+		return nil, "", doubts
+	}
 	if errors.As(doubts, &silent) {
 		return nil, "", fmt.Errorf("it accepts connections, but gave %w", silent)
 	}

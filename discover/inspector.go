@@ -29,6 +29,10 @@ type Inspector struct {
 	// trusted and no client certificate is shown.
 	TLS *tls.Config
 
+	// Explain words an error of TLS with a member for an operator, and is "" for
+	// others. If nil, TLSCause does.
+	Explain func(err error) string
+
 	// Dial is the way to members; nil means straight on.
 	Dial Dial
 
@@ -70,7 +74,7 @@ func (i *Inspector) inspect(ctx context.Context, m Member) MemberStatus {
 		if err == nil {
 			return asked
 		}
-		causes = append(causes, clientURL+": "+cause(err))
+		causes = append(causes, clientURL+": "+i.cause(err))
 	}
 	row.Status, row.Reason = MemberUnreachable, strings.Join(causes, "; ")
 	return row
@@ -207,6 +211,15 @@ func statusProblem(status *clientv3.StatusResponse) string {
 // the right (api/v3rpc/rpctypes/error.go).
 func isDenied(err error) bool {
 	return errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrUserEmpty)
+}
+
+func (i *Inspector) cause(err error) string {
+	if i.Explain != nil {
+		if text := i.Explain(err); text != "" {
+			return text
+		}
+	}
+	return cause(err)
 }
 
 func (i *Inspector) timeout() time.Duration {

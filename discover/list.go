@@ -3,7 +3,6 @@ package discover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -22,7 +21,7 @@ func (i *Inspector) List(ctx context.Context, endpoints []string) (clusterID uin
 		if err == nil {
 			return clusterID, members, nil
 		}
-		failures = append(failures, &endpointError{endpoint, err})
+		failures = append(failures, &endpointError{endpoint, i.cause(err), err})
 	}
 	return 0, nil, &listError{failures}
 }
@@ -70,11 +69,11 @@ func endpointURL(endpoint string, secure bool) string {
 
 // endpointError is why one endpoint gave no list.
 type endpointError struct {
-	endpoint string
-	err      error
+	endpoint, cause string
+	err             error
 }
 
-func (e *endpointError) Error() string { return fmt.Sprintf("%s: %s", e.endpoint, cause(e.err)) }
+func (e *endpointError) Error() string { return e.endpoint + ": " + e.cause }
 func (e *endpointError) Unwrap() error { return e.err }
 
 // listError is why no endpoint gave a list, in one line.

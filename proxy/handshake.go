@@ -81,7 +81,7 @@ func isHTTP(first [5]byte) bool {
 // handshakeFailures are what a failed handshake with a client is called, by a part of
 // Go's error where it has no type (crypto/tls).
 var handshakeFailures = []struct{ part, say string }{
-	{"didn't provide a certificate", "client showed no certificate"},
+	{"didn't provide a certificate", "client showed no certificate: it has none, or none of a CA in --trusted-ca-file"},
 	{"unsupported versions", "client speaks no version of TLS from --tls-min-version to --tls-max-version"},
 	{"no cipher suite", "client has no cipher suite in common with us"},
 	{"application protocol", "client wants neither h2 nor http/1.1"},

@@ -122,7 +122,7 @@ func TestHandshakeFailures(t *testing.T) {
 		says string // of the log
 		err  error  // of the further look
 	}{
-		{"no certificate", true, client(), "client showed no certificate", nil},
+		{"no certificate", true, client(), "client showed no certificate: it has none, or none of a CA in --trusted-ca-file", nil},
 		{"revoked", true, client(ca.issue(time.Hour, x509.ExtKeyUsageClientAuth)), "client certificate is revoked by --client-crl-file", ErrRevoked},
 		{
 			"another name", true, client(ca.issue(time.Hour, x509.ExtKeyUsageClientAuth)),
