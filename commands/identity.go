@@ -208,9 +208,9 @@ func (d side) explain(s *Settings, serverName string, shown bool) func(err error
 			// Of a server that names the CAs it accepts, a client that has no certificate
 			// of them is let know by "required": it keeps its own to itself
 			// (crypto/tls/common.go, SupportsCertificate).
-			return fmt.Sprintf("%s: our certificate %s is of no CA that it accepts: see %s", text, s.String(d.cert), s.Where(d.cert))
+			return fmt.Sprintf("%s: our certificate is of no CA that it accepts: see %s", text, s.Where(d.cert))
 		case shown && strings.Contains(text, "handshake failure"): // with TLS 1.2 the same, or no cipher suite in common
-			return fmt.Sprintf("%s: is our certificate %s of a CA that it accepts? see %s", text, s.String(d.cert), s.Where(d.cert))
+			return fmt.Sprintf("%s: is our certificate of a CA that it accepts? see %s", text, s.Where(d.cert))
 		case shown:
 			return text + ": see " + s.Where(d.cert)
 		case strings.Contains(text, "certificate required"):
