@@ -16,6 +16,29 @@ type ChoiceFlag struct {
 	Also []string
 }
 
+// Names implements cli.Flag.
+func (f *ChoiceFlag) Names() []string { return flagNames(f.Name, f.Aliases) }
+
+// textFlag is a string flag whose names are looked up quickly.
+type textFlag struct{ cli.StringFlag }
+
+// Names implements cli.Flag.
+func (f *textFlag) Names() []string { return flagNames(f.Name, f.Aliases) }
+
+// switchFlag is a boolean flag whose names are looked up quickly.
+type switchFlag struct{ cli.BoolFlag }
+
+// Names implements cli.Flag.
+func (f *switchFlag) Names() []string { return flagNames(f.Name, f.Aliases) }
+
+// flagNames are the names of a flag as they stand. The library's own Names looks
+// by a regular expression for what follows a comma in them, as programs of its
+// first version had it, and is asked for each pair of flags: with the flags of all
+// settings that was four fifths of what a command did until it ran.
+func flagNames(name string, aliases []string) []string {
+	return append([]string{name}, aliases...)
+}
+
 // check says what is wrong with a value that came from origin, such as
 // "--color".
 func (f *ChoiceFlag) check(origin, value string) error {

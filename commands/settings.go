@@ -90,11 +90,11 @@ func settingFlags(table []Setting) []cli.Flag {
 		text := cli.StringFlag{Name: s.Name, Value: s.Default, Usage: s.Usage, Hidden: s.Ignored}
 		switch {
 		case s.Bool:
-			flags = append(flags, &cli.BoolFlag{Name: s.Name, Usage: s.Usage, Hidden: s.Ignored})
+			flags = append(flags, &switchFlag{cli.BoolFlag{Name: s.Name, Usage: s.Usage, Hidden: s.Ignored}})
 		case len(s.Values) > 0:
 			flags = append(flags, &ChoiceFlag{StringFlag: text, Values: s.Values, Also: s.Also})
 		default:
-			flags = append(flags, &text)
+			flags = append(flags, &textFlag{text})
 		}
 	}
 	return flags
