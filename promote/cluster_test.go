@@ -57,7 +57,7 @@ func (l *lab) start(t *testing.T, i int, flags ...string) *Etcd {
 	name := fmt.Sprintf("m%d", i+1)
 	e := newEtcd(l.ip, l.dir)
 	e.Flags = append([]string{
-		"--name=" + name, "--data-dir=" + filepath.Join(l.dir, name), "--unsafe-no-fsync", "--log-level=error",
+		"--name=" + name, "--data-dir=" + filepath.Join(l.dir, name), "--unsafe-no-fsync", "--bcrypt-cost=4", "--log-level=error",
 		"--advertise-client-urls=" + l.clientURL(i), "--listen-client-urls=" + l.clientURL(i),
 		"--listen-peer-urls=" + l.peerURL(i), "--initial-advertise-peer-urls=" + l.peerURL(i),
 	}, flags...)
