@@ -30,29 +30,32 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){
-		"etcdops":    func() { os.Exit(etcdopsMain()) },
-		"etcd":       func() { etcdmain.Main(os.Args) },
-		"etcdctl":    func() { ctlv3.MustStart() },
-		"etcdutl":    func() { os.Exit(etcdutlMain(os.Args[1:])) },
-		"load":       func() { os.Exit(loadMain(os.Args[1:])) },
-		"http":       func() { os.Exit(httpMain(os.Args[1:])) },
-		"certs":      func() { os.Exit(certsMain(os.Args[1:])) },
-		"forward":    func() { os.Exit(forwardMain(os.Args[1:])) },
-		"notified":   func() { os.Exit(notifiedMain(os.Args[1:])) },
-		"nobody":     func() { os.Exit(nobodyMain(os.Args[1:])) },
-		"grpc":       func() { os.Exit(grpcMain(os.Args[1:])) },
-		"calls":      func() { os.Exit(callsMain(os.Args[1:])) },
-		"bypass":     func() { os.Exit(bypassMain(os.Args[1:])) },
-		"dns":        func() { os.Exit(dnsMain(os.Args[1:])) },
-		"processes":  func() { os.Exit(processesMain(os.Args[1:])) },
-		"flood":      func() { os.Exit(floodMain(os.Args[1:])) },
-		"tunnel":     func() { os.Exit(tunnelMain(os.Args[1:])) },
-		"leavers":    func() { os.Exit(leaversMain(os.Args[1:])) },
-		"neighbours": func() { os.Exit(neighboursMain(os.Args[1:])) },
+	testscript.Main(m, programs)
+}
 
-		"differential": func() { os.Exit(differentialMain(os.Args[1:])) },
-	})
+// programs are what this binary is by another name.
+var programs = map[string]func(){
+	"etcdops":    func() { os.Exit(etcdopsMain()) },
+	"etcd":       func() { etcdmain.Main(os.Args) },
+	"etcdctl":    func() { ctlv3.MustStart() },
+	"etcdutl":    func() { os.Exit(etcdutlMain(os.Args[1:])) },
+	"load":       func() { os.Exit(loadMain(os.Args[1:])) },
+	"http":       func() { os.Exit(httpMain(os.Args[1:])) },
+	"certs":      func() { os.Exit(certsMain(os.Args[1:])) },
+	"forward":    func() { os.Exit(forwardMain(os.Args[1:])) },
+	"notified":   func() { os.Exit(notifiedMain(os.Args[1:])) },
+	"nobody":     func() { os.Exit(nobodyMain(os.Args[1:])) },
+	"grpc":       func() { os.Exit(grpcMain(os.Args[1:])) },
+	"calls":      func() { os.Exit(callsMain(os.Args[1:])) },
+	"bypass":     func() { os.Exit(bypassMain(os.Args[1:])) },
+	"dns":        func() { os.Exit(dnsMain(os.Args[1:])) },
+	"processes":  func() { os.Exit(processesMain(os.Args[1:])) },
+	"flood":      func() { os.Exit(floodMain(os.Args[1:])) },
+	"tunnel":     func() { os.Exit(tunnelMain(os.Args[1:])) },
+	"leavers":    func() { os.Exit(leaversMain(os.Args[1:])) },
+	"neighbours": func() { os.Exit(neighboursMain(os.Args[1:])) },
+
+	"differential": func() { os.Exit(differentialMain(os.Args[1:])) },
 }
 
 // crashVariable makes etcdops kill itself, as kill -9 would, right after an entry

@@ -117,6 +117,9 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("NO_COLOR", "1")
 	env.Setenv("ETCDCTL_DIAL_TIMEOUT", "2s")
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
+	if err := takePlainPrograms(env); err != nil {
+		return err
+	}
 	s := &processes{environ: slices.Clone(env.Vars), running: map[string]*process{}}
 	env.Values[processesKey{}] = s
 	work, err := filepath.EvalSymlinks(env.WorkDir)

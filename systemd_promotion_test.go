@@ -135,16 +135,7 @@ func publicPrograms() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	folder := filepath.Join(filepath.Dir(self), "bin")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", err
-	}
-	for _, name := range systemdPrograms {
-		if err := os.Link(self, filepath.Join(folder, name)); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
-		}
-	}
-	return folder, nil
+	return linkPrograms(self, systemdPrograms)
 }
 
 // setUpUnits names the script's units and makes its data directory.
