@@ -65,24 +65,31 @@ func (l *benchLoad) start(ctx context.Context, b *bench) (lab *benchLab, ends []
 
 func (l *benchLoad) roundsOf(ctx context.Context, b *bench, ends []*benchEnd, take measure) (*benchResult, error) {
 	var rounds []benchRound
-	for range b.rounds {
+	var failures []string
+	for n := range b.rounds {
 		round := benchRound{}
 		for _, e := range ends {
 			sample, err := take(ctx, e, func() error { return nil })
 			if err == nil && sample.requests == 0 {
 				err = fmt.Errorf("nothing was answered in %v", sample.elapsed)
 			}
-			if err != nil {
+			switch {
+			case err == nil:
+				round[e.name] = sample
+			case e.rival() && ctx.Err() == nil:
+				failures = append(failures, fmt.Sprintf("%s failed in round %d, which has no figures of it: %v.", e.name, n+1, err))
+			default:
 				return nil, fmt.Errorf("%s: %w", e.name, err)
 			}
-			round[e.name] = sample
 		}
 		rounds = append(rounds, round)
 	}
 	if err := b.profiles(ctx, l.name, ends, take); err != nil {
 		return nil, err
 	}
-	return rateResult(l.rate, ends, rounds), nil
+	result := rateResult(l.rate, ends, rounds)
+	result.notes = append(result.notes, failures...)
+	return result, nil
 }
 
 // closedLoop is one measurement of one variant.

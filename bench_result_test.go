@@ -54,18 +54,18 @@ func rateResult(r *rateLoad, ends []*benchEnd, rounds []benchRound) *benchResult
 	for _, e := range ends {
 		median := func(m *benchMetric) float64 { return medianMetric(rounds, m, e.name) }
 		row := []string{
-			e.name, fmt.Sprintf("%.0f", median(throughput)), ratioText(rounds, throughput, e.name, "direct"),
+			e.name, figure("%.0f", median(throughput)), ratioText(rounds, throughput, e.name, "direct"),
 			ratioText(rounds, throughput, ownVariant, e.name),
-			fmt.Sprintf("%.3f", median(meanLatency)/1000), fmt.Sprintf("%.3f", median(latency99)/1000), ratioText(rounds, latency99, e.name, "direct"),
+			figure("%.3f", median(meanLatency)/1000), figure("%.3f", median(latency99)/1000), ratioText(rounds, latency99, e.name, "direct"),
 		}
 		if e.proxy == nil {
 			row = append(row, "–", "–")
 		} else {
-			row = append(row, fmt.Sprintf("%.1f", median(proxyCPU)), ratioText(rounds, proxyCPU, ownVariant, e.name))
+			row = append(row, figure("%.1f", median(proxyCPU)), ratioText(rounds, proxyCPU, ownVariant, e.name))
 		}
-		row = append(row, fmt.Sprintf("%.1f", median(etcdCPU)), ratioText(rounds, etcdCPU, e.name, "direct"))
+		row = append(row, figure("%.1f", median(etcdCPU)), ratioText(rounds, etcdCPU, e.name, "direct"))
 		if r.added {
-			row = append(row, fmt.Sprintf("%.3f", median(addedLatency)/1000))
+			row = append(row, figure("%.3f", median(addedLatency)/1000))
 		}
 		result.rows = append(result.rows, row)
 	}
@@ -87,11 +87,14 @@ func ratioText(rounds []benchRound, m *benchMetric, variant, other string) strin
 	return ratioWord(ratio(rounds, m, variant, other))
 }
 
-func ratioWord(r float64) string {
-	if math.IsNaN(r) {
+func ratioWord(r float64) string { return figure("%.2f", r) }
+
+// figure is a number, or says that there is none.
+func figure(format string, v float64) string {
+	if math.IsNaN(v) {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f", r)
+	return fmt.Sprintf(format, v)
 }
 
 func (bar *benchBar) judge(ends []*benchEnd, rounds []benchRound) benchVerdict {

@@ -34,6 +34,7 @@ func (s *benchSample) hears(latencies []time.Duration) {
 }
 
 // benchRound is one sample of each variant, taken one after the other.
+// What failed is not in it.
 type benchRound map[string]*benchSample
 
 // benchMetric is what is compared.
@@ -84,7 +85,9 @@ func medianOf(values []float64) float64 {
 func medianMetric(rounds []benchRound, m *benchMetric, variant string) float64 {
 	values := make([]float64, 0, len(rounds))
 	for _, r := range rounds {
-		values = append(values, m.of(r, variant))
+		if r[variant] != nil {
+			values = append(values, m.of(r, variant))
+		}
 	}
 	return medianOf(values)
 }
@@ -101,6 +104,9 @@ func ratio(rounds []benchRound, m *benchMetric, variant, other string) float64 {
 	}
 	var ratios []float64
 	for _, r := range rounds {
+		if r[variant] == nil || r[other] == nil {
+			continue
+		}
 		if below := m.of(r, other); below > 0 {
 			ratios = append(ratios, m.of(r, variant)/below)
 		}

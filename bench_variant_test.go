@@ -59,6 +59,9 @@ func (l *benchLab) variants(ctx context.Context, direct *benchEnd, ask func(cont
 // ownVariant is the name of what we measure.
 const ownVariant = "etcdops"
 
+// rival says whether the way is by a proxy that is not ours: what it loses is told.
+func (e *benchEnd) rival() bool { return e.proxy != nil && e.name != ownVariant }
+
 func (l *benchLab) proxy(direct *benchEnd) (*benchEnd, error) {
 	return l.proxyWith(direct, "http://%s")
 }

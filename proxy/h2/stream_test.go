@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -313,5 +314,22 @@ func TestManyClientsLeaveNothing(t *testing.T) {
 	}
 	if n := policy.Kept.Load(); n != 0 {
 		t.Fatalf("%d bytes of requests are still kept", n)
+	}
+}
+
+// A stream takes no goroutine, here a thousand watches: those there are belong to
+// connections.
+func TestNoGoroutinePerStream(t *testing.T) {
+	const watches, connections = 1000, 10
+	m := startMember(t, behave(nil))
+	c := dialRig(t, startRig(t, m.url).addr)
+	c.wait(c.open(pathRange, false))
+	before := runtime.NumGoroutine()
+	for range watches {
+		c.open(pathWatch, true)
+	}
+	waitFor(t, "all are at the member", func() bool { return m.count(pathWatch) == watches })
+	if now := runtime.NumGoroutine(); now > before+connections {
+		t.Errorf("%d goroutines, %d before", now, before)
 	}
 }
