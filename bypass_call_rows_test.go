@@ -135,7 +135,8 @@ func bypassBridged() []bypassCall {
 		{name: "a field's name in upper case", fields: with(asJSON("/v3/kv/range"), "X-HTTP-Method-Override", "PUT"), body: bypassPut, readonly: malformed},
 		{name: "transfer-encoding", fields: with(asJSON("/v3/kv/range"), "transfer-encoding", "chunked"), body: bypassPut, readonly: malformed},
 		{name: "upgrade", fields: with(fieldsOf("GET", "/v3/watch", ""), "connection", "Upgrade", "upgrade", "websocket"), readonly: malformed},
-		{name: "a request behind a length of 0", fields: with(asJSON("/v3/kv/range"), "content-length", "0"), body: request("POST /v3/kv/put", bypassPut), readonly: malformed},
+		// A length of 0 makes its request whole: etcd's answer to it may be quicker.
+		{name: "a request behind a length of 0", fields: with(asJSON("/v3/kv/range"), "content-length", "0"), body: request("POST /v3/kv/put", bypassPut), readonly: malformed + " or 400"},
 		{name: "a request behind the length", fields: with(asJSON("/v3/kv/range"), "content-length", "2"), body: "{}" + request("POST /v3/kv/put", bypassPut), readonly: malformed},
 		{name: "two lengths", fields: append(asJSON("/v3/kv/range"), "content-length", "2", "content-length", "9"), body: "{}" + request("POST /v3/kv/put", bypassPut), readonly: malformed},
 		{name: "a request in a range's body", fields: asJSON("/v3/kv/range"), body: "x\r\n0\r\n\r\n" + request("POST /v3/kv/put", bypassPut), readonly: "400"},
