@@ -204,7 +204,7 @@ func (cc *clientConn) onHeaders(id uint32, fields []hpack.HeaderField, end, tooL
 		cc.refuse(s, stats.Memory, grpcResourceExhausted, "etcdops: too many requests with long header lists wait for an answer")
 		return nil
 	}
-	if !h.grpc() {
+	if s.plain {
 		cc.r.openBridge(cc, s, h)
 		return nil
 	}

@@ -24,7 +24,7 @@ import (
 //	credit that is still to be applied    | owing is 0
 //	a search for a member                 | none was begun
 //	another member side of a second try   | settled is for the first alone
-//	a bridge                              | it has none
+//	a bridge                              | what is not gRPC is never spent
 //	who ends all streams of the client    | none has looked for them: collected
 //
 // All others are left to the garbage collector.
@@ -54,7 +54,7 @@ func (cc *clientConn) blank() *stream {
 	s := cc.spent[last]
 	cc.spent[last] = nil
 	cc.spent = cc.spent[:last]
-	if !s.settled.Load() || s.owing.Load() != 0 || s.client.listed || s.searched || s.bridge != nil {
+	if !s.settled.Load() || s.owing.Load() != 0 || s.client.listed || s.searched {
 		return &stream{}
 	}
 	own := s.own
