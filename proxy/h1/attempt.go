@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"etcdops/proxy/director"
@@ -28,6 +29,7 @@ type attempt struct {
 	answer body       // of the final one
 
 	sending    chan struct{} // closed when the body's goroutine has ended; nil without one
+	taken      atomic.Bool   // the body was read from the client to its end
 	bodyErr    error         // why it ended early
 	begun      bool          // the final answer's head was given to the client
 	untilClose bool          // only the connection's end ends the client's answer
@@ -118,7 +120,7 @@ func (a *attempt) sendBody() {
 	_, _ = a.out.Write(x.kept) // where no more of it could be kept
 	writeErr := a.out.Flush()  // the head does not wait for the body
 	if writeErr == nil {
-		readErr, writeErr = copyBody(a.out, &x.body, x.head.chunked, true)
+		readErr, writeErr = copyBody(a.out, (*takenBody)(a), x.head.chunked, true)
 	}
 	if readErr == nil && writeErr == nil {
 		if x.head.chunked {
@@ -140,6 +142,19 @@ func (a *attempt) sendBody() {
 			a.m.sever(a.bodyErr)
 		}
 	}
+}
+
+// takenBody is the request's body, which notes its end before the last of it is sent:
+// nobody can answer the whole request sooner.
+type takenBody attempt
+
+// Read implements io.Reader.
+func (b *takenBody) Read(p []byte) (int, error) {
+	n, err := b.x.body.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.taken.Store(true)
+	}
+	return n, err
 }
 
 // clientFault tells a client that left from one that sends nonsense.
@@ -180,16 +195,26 @@ func (a *attempt) bodySent() bool {
 	}
 }
 
-// bodyGrace is how long an answer waits for the end of the request's body: who
-// answers a whole request does so before the goroutine that has sent it is told.
-const bodyGrace = 5 * time.Millisecond
+// Who answers a whole request can do so before the goroutine that has sent it is told.
+// An answer waits for that, so that the connections need not be closed behind it:
+const (
+	// bodyGrace is for a body that the client may still be sending.
+	bodyGrace = 5 * time.Millisecond
+	// takenGrace is for one that has been read to its end. Only a busy machine or a
+	// member that answers what it does not read takes that long.
+	takenGrace = time.Second
+)
 
 // bodyEnds says whether the request was sent to its end, now or in a moment.
 func (a *attempt) bodyEnds() bool {
 	if a.sending == nil || a.bodySent() {
 		return true
 	}
-	t := time.NewTimer(bodyGrace)
+	grace := bodyGrace
+	if a.taken.Load() {
+		grace = takenGrace
+	}
+	t := time.NewTimer(grace)
 	defer t.Stop()
 	select {
 	case <-a.sending:

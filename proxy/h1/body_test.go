@@ -319,17 +319,33 @@ func TestBodySentOnlyWhereItEndedWell(t *testing.T) {
 	ended := make(chan struct{})
 	close(ended)
 	for name, c := range map[string]struct {
-		a    attempt
+		a    *attempt
 		want bool
 	}{
-		"nothing to stream": {attempt{}, true},
-		"under way":         {attempt{sending: make(chan struct{})}, false},
-		"ended well":        {attempt{sending: ended}, true},
-		"member broke off":  {attempt{sending: ended, bodyErr: io.ErrClosedPipe}, false},
+		"nothing to stream": {&attempt{}, true},
+		"under way":         {&attempt{sending: make(chan struct{})}, false},
+		"ended well":        {&attempt{sending: ended}, true},
+		"member broke off":  {&attempt{sending: ended, bodyErr: io.ErrClosedPipe}, false},
 	} {
 		if got := c.a.bodySent(); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// An answer to a whole request closes no connection because the machine is busy.
+func TestBodyThatWasTakenHasTime(t *testing.T) {
+	under := &attempt{sending: make(chan struct{})}
+	if under.bodyEnds() {
+		t.Error("a body that the client is sending has ended")
+	}
+	busy := &attempt{x: new(exchange), sending: make(chan struct{})}
+	if _, err := (*takenBody)(busy).Read(nil); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*bodyGrace, func() { close(busy.sending) })
+	if !busy.bodyEnds() {
+		t.Error("a body that was taken has not ended")
 	}
 }
 
