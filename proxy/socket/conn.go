@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,15 +40,11 @@ type Conn struct {
 	writing  bool // the on-demand writer runs
 	err      error
 
-	// try and take are made once, so that a write or a read allocates nothing.
-	try     func(fd uintptr) bool
-	tryBuf  []byte
-	tryN    int
-	tryErr  error
-	take    func(fd uintptr) bool
-	takeBuf *Buffer
-	takeN   int
-	takeErr error
+	in, borrowed transfer
+	taken        transfer // what the kernel takes of a write, under mu
+	queue        sync.Mutex
+	out          transfer // a write that waits, under queue
+	buffer       *Buffer  // of borrowed
 }
 
 // Bytes counts what many connections have read and written.
@@ -77,8 +74,10 @@ func New(c net.Conn, watcher *Watcher) (*Conn, error) {
 		return nil, err
 	}
 	s := &Conn{Conn: c, raw: raw, watcher: watcher}
-	s.try = s.tryWrite
-	s.take = s.takeRead
+	s.in.do = s.in.receive
+	s.borrowed.do = s.borrow
+	s.taken.do = func(fd uintptr) bool { s.taken.send(fd); return true }
+	s.out.do = s.out.send
 	return s, nil
 }
 
@@ -116,11 +115,14 @@ func (c *Conn) Pending() int {
 	return len(c.pending) + c.leaving
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. Reads wait for each other nowhere: there is one reader.
 func (c *Conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.in.run(c.raw.Read, p)
 	c.Count.read(n)
-	return n, err
+	return n, c.named("read", err)
 }
 
 // Write implements net.Conn. After NonBlocking it takes all of p, always.
@@ -128,9 +130,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if !c.deferred {
 		c.mu.Unlock()
-		n, err := c.Conn.Write(p)
-		c.Count.written(n)
-		return n, err
+		return c.writeAll(p)
 	}
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -155,34 +155,21 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// writeAll writes all of p.
+func (c *Conn) writeAll(p []byte) (int, error) {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	n, err := c.out.run(c.raw.Write, p)
+	c.Count.written(n)
+	return n, c.named("write", err)
+}
+
 // writeNow writes what the kernel takes without waiting. c.mu is held, and no
 // drain runs, so nobody else is inside the descriptor's write lock for long.
 func (c *Conn) writeNow(p []byte) (int, error) {
-	c.tryBuf, c.tryN, c.tryErr = p, 0, nil
-	err := c.raw.Write(c.try)
-	c.tryBuf = nil
-	if err == nil {
-		err = c.tryErr
-	}
-	c.Count.written(c.tryN)
-	return c.tryN, err
-}
-
-func (c *Conn) tryWrite(fd uintptr) bool {
-	for c.tryN < len(c.tryBuf) {
-		n, err := unix.Write(int(fd), c.tryBuf[c.tryN:])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return true
-		case err != nil:
-			c.tryErr = err
-			return true
-		}
-		c.tryN += n
-	}
-	return true
+	n, err := c.taken.run(c.raw.Write, p)
+	c.Count.written(n)
+	return n, err
 }
 
 // drain writes pending out in blocking writes and then ends.
@@ -200,7 +187,7 @@ func (c *Conn) drain() {
 		c.leaving = len(out)
 		timeout := c.timeout
 		c.mu.Unlock()
-		err := c.writeAll(out, timeout)
+		err := c.writeOut(out, timeout)
 		c.mu.Lock()
 		c.leaving = 0
 		if cap(out) <= maxSpare {
@@ -229,16 +216,15 @@ const maxSpare = 64 << 10
 // falls.
 const writePiece = 64 << 10
 
-// writeAll writes p; the limit counts from the last progress, not from the start.
-func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
+// writeOut writes p; the limit counts from the last progress, not from the start.
+func (c *Conn) writeOut(p []byte, timeout time.Duration) error {
 	for len(p) > 0 {
 		if timeout > 0 {
 			if err := c.Conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 				return err
 			}
 		}
-		n, err := c.Conn.Write(p[:min(len(p), writePiece)])
-		c.Count.written(n)
+		n, err := c.writeAll(p[:min(len(p), writePiece)])
 		p = p[n:]
 		c.mu.Lock()
 		c.leaving -= n
@@ -255,41 +241,35 @@ func (c *Conn) writeAll(p []byte, timeout time.Duration) error {
 // wait goes on. An idle connection thus holds no buffer. It returns io.EOF at
 // the end of the stream and io.ErrShortBuffer where b is full.
 func (c *Conn) ReadBorrowed(b *Buffer) (int, error) {
-	c.takeBuf, c.takeN, c.takeErr = b, 0, nil
-	err := c.raw.Read(c.take)
-	c.takeBuf = nil
-	if err != nil {
-		return 0, err
-	}
-	return c.takeN, c.takeErr
+	c.buffer = b
+	n, err := c.borrowed.run(c.raw.Read, nil)
+	c.buffer = nil
+	b.grow(n)
+	c.Count.read(n)
+	return n, err
 }
 
-func (c *Conn) takeRead(fd uintptr) bool {
-	b := c.takeBuf
-	b.borrow()
-	if len(b.free()) == 0 {
-		c.takeErr = io.ErrShortBuffer // a read of nothing would look like the end
+// borrow is a read whose buffer is there only while there is something to read.
+func (c *Conn) borrow(fd uintptr) bool {
+	c.buffer.borrow()
+	if c.borrowed.p = c.buffer.free(); len(c.borrowed.p) == 0 {
+		c.borrowed.err = io.ErrShortBuffer // a read of nothing would look like the end
 		return true
 	}
-	for {
-		n, err := unix.Read(int(fd), b.free())
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			b.Return()
-			return false
-		case err != nil:
-			c.takeErr = err
-		case n == 0:
-			c.takeErr = io.EOF
-		default:
-			b.grow(n)
-			c.takeN = n
-			c.Count.read(n)
-		}
-		return true
+	if !c.borrowed.receive(fd) {
+		c.buffer.Return()
+		return false
 	}
+	return true
+}
+
+// named says of an error of the kernel what failed, as package net does.
+func (c *Conn) named(op string, err error) error {
+	var errno unix.Errno
+	if err == nil || !errors.As(err, &errno) {
+		return err
+	}
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
 
 // Ended looks, without waiting, whether the peer has closed its side or broken
