@@ -45,6 +45,8 @@ type benchEnd struct {
 	direct  string      // address of etcd
 	peer    string      // peer URL of etcd
 	tls     *tls.Config // nil: in the clear
+	few     bool        // all streams go over as many connections as there are cores
+	wakers  []*benchProcess
 }
 
 func (b *bench) lab() (*benchLab, error) {

@@ -7,15 +7,15 @@ func benchLoads() []*benchLoad {
 	return []*benchLoad{
 		{
 			name: "range-10", does: "v3 range, 100 streams on 10 connections, closed loop", run: runRate,
-			rate: &rateLoad{conns: 10, streams: 10, kind: rangeOne, bars: fewConnections},
+			rate: &rateLoad{conns: 10, streams: 10, kind: rangeOne, few: true, bars: fewConnections},
 		},
 		{
 			name: "put-10", does: "v3 put, 100 streams on 10 connections, closed loop", run: runRate,
-			rate: &rateLoad{conns: 10, streams: 10, kind: putOne, bars: fewConnections},
+			rate: &rateLoad{conns: 10, streams: 10, kind: putOne, few: true, bars: fewConnections},
 		},
 		{
 			name: "range-100", does: "v3 range, 100 streams on 100 connections, closed loop", run: runRate,
-			rate: &rateLoad{conns: 100, streams: 1, kind: rangeOne, bars: []benchBar{
+			rate: &rateLoad{conns: 100, streams: 1, kind: rangeOne, few: true, bars: []benchBar{
 				atLeast(throughput, "direct", 0.9, 1.1),
 				atMost(proxyCPU, "gateway", 1.15, 0.8),
 				atMost(etcdCPU, "direct", 0.85, 0.6),
@@ -23,7 +23,7 @@ func benchLoads() []*benchLoad {
 		},
 		{
 			name: "range-1000", does: "v3 range, 1,000 streams on 1,000 connections, closed loop", run: runRate,
-			rate: &rateLoad{conns: 1000, streams: 1, kind: rangeOne, bars: []benchBar{
+			rate: &rateLoad{conns: 1000, streams: 1, kind: rangeOne, few: true, bars: []benchBar{
 				atLeast(throughput, "direct", 0.9, 1.2),
 				atMost(proxyCPU, "gateway", 1.1, 0.7),
 				atMost(etcdCPU, "direct", 0.7, 0.55),
@@ -31,7 +31,7 @@ func benchLoads() []*benchLoad {
 		},
 		{
 			name: "put-1000", does: "v3 put, 1,000 streams on 1,000 connections, closed loop", run: runRate,
-			rate: &rateLoad{conns: 1000, streams: 1, kind: putOne, bars: []benchBar{
+			rate: &rateLoad{conns: 1000, streams: 1, kind: putOne, few: true, bars: []benchBar{
 				atLeast(throughput, "direct", 0.9, 1.1),
 				atMost(proxyCPU, "gateway", 1.15, 0),
 				atMost(etcdCPU, "direct", 0.85, 0),
@@ -46,8 +46,8 @@ func benchLoads() []*benchLoad {
 			rate: &rateLoad{conns: 64, streams: 1, kind: putV2, v2: true, bars: v2Bars},
 		},
 		{
-			name: "single", does: "v3 range, 1 stream on 1 connection, closed loop", run: runRate,
-			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, bars: []benchBar{
+			name: "single", does: "v3 range, 1 stream on 1 connection, closed loop, on cores that are kept awake", run: runRate,
+			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, awake: true, bars: []benchBar{
 				atMost(addedLatency, "gateway", 2, 0),
 			}},
 		},

@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,8 @@ type rateLoad struct {
 	kind           *clientKind
 	v2             bool
 	added          bool   // the table says what a proxy adds to the mean latency
+	few            bool   // direct by few connections is measured too
+	awake          bool   // the cores never idle
 	unit           string // "": request
 	bars           []benchBar
 }
@@ -56,9 +60,17 @@ func (l *benchLoad) start(ctx context.Context, b *bench) (lab *benchLab, ends []
 	if ends, err = begin(ctx); err == nil && l.rate.kind != nil {
 		err = l.rate.kind.prepare(ctx, ends[0])
 	}
+	if err == nil && l.rate.awake {
+		err = lab.keepAwake(ends)
+	}
 	if err != nil {
 		lab.close()
 		return nil, nil, err
+	}
+	if l.rate.few {
+		few := *ends[0]
+		few.name, few.few = fewVariant, true
+		ends = slices.Insert(ends, 1, &few)
 	}
 	return lab, ends, nil
 }
@@ -136,8 +148,12 @@ func (r *rateLoad) closedLoop(ctx context.Context, b *bench, e *benchEnd, profil
 // clients connects them, and has each make a first request.
 func (r *rateLoad) clients(ctx context.Context, e *benchEnd) ([]benchClient, error) {
 	var clients []benchClient
-	for n := range r.conns {
-		more, err := r.kind.connect(e, n, r.streams)
+	conns, streams := r.conns, r.streams
+	if e.few {
+		conns, streams = runtime.NumCPU(), conns*streams/runtime.NumCPU()
+	}
+	for n := range conns {
+		more, err := r.kind.connect(e, n, streams)
 		if err != nil {
 			closeClients(clients)
 			return nil, fmt.Errorf("connect: %w", err)

@@ -162,6 +162,8 @@ cluster of one etcd share its cores. So the ratios say something, the figures li
 - direct is etcd without a proxy. gateway is ` + "`etcd gateway`" + `, which passes bytes on;
   grpc-proxy is ` + "`etcd grpc-proxy`" + `; v2-proxy is ` + "`etcd --proxy on`" + ` of 3.5; haproxy is HAProxy with
   a thread for each core, in h2 mode for gRPC, in HTTP mode for v2.
+- direct-few is direct with the load's streams on as many connections as there are cores,
+  which is what etcdops makes of them: the least that etcd itself can take for the load.
 - "etcdops ÷ it" is our figure over that of the row.
 - CPU is the process's CPU clock (clock_getcpuclockid(3): all threads, user and system)
   from the end of the warm-up to the end of the measurement, over the requests answered

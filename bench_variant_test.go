@@ -56,6 +56,10 @@ func (l *benchLab) variants(ctx context.Context, direct *benchEnd, ask func(cont
 	return ends, nil
 }
 
+// fewVariant is etcd without a proxy, but with no more connections than etcdops makes of
+// a load: what etcd takes for it then is as little as any proxy can reach.
+const fewVariant = "direct-few"
+
 // ownVariant is the name of what we measure.
 const ownVariant = "etcdops"
 
