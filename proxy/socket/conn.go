@@ -280,14 +280,11 @@ func (c *Conn) Ended() bool {
 	ended := false
 	err := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
-		for {
-			_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			if err == unix.EINTR {
-				continue
-			}
-			ended = err != unix.EAGAIN
-			return
+		_, err := peekNow(int(fd), one[:])
+		for errors.Is(err, unix.EINTR) {
+			_, err = peekNow(int(fd), one[:])
 		}
+		ended = !errors.Is(err, unix.EAGAIN)
 	})
 	return ended || err != nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -271,5 +272,64 @@ func TestOf(t *testing.T) {
 	near, _ := net.Pipe()
 	if _, err := New(near, nil); !errors.Is(err, ErrNotASocket) {
 		t.Error(err)
+	}
+}
+
+// A Conn that waits reads, writes and fails as the connection below it does.
+func TestConnIsANetConn(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			c, far := pair(t, network, nil)
+			c.Count = new(Bytes)
+			if n, err := c.Read(nil); n != 0 || err != nil {
+				t.Errorf("read of nothing: %d %v", n, err)
+			}
+			if n, err := c.Write(nil); n != 0 || err != nil {
+				t.Errorf("write of nothing: %d %v", n, err)
+			}
+			sent := bytes.Repeat([]byte("0123456789"), 1<<20)
+			wrote := make(chan error, 1)
+			go func() {
+				n, err := c.Write(sent)
+				if err == nil && n != len(sent) {
+					err = io.ErrShortWrite
+				}
+				wrote <- err
+			}()
+			got := make([]byte, len(sent))
+			if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("%v, the same: %v", err, bytes.Equal(got, sent))
+			}
+			if err := waitFor(t, "the write", wrote); err != nil {
+				t.Error(err)
+			}
+			if n := c.Count.Written.Load(); n != int64(len(sent)) {
+				t.Errorf("counted %d", n)
+			}
+
+			_ = c.SetDeadline(time.Now().Add(10 * time.Millisecond))
+			if n, err := c.Write(sent); n <= 0 || n >= len(sent) || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("write to a peer that does not read: %d %v", n, err)
+			}
+			if _, err := c.Read(got); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("read of nothing to come: %v", err)
+			}
+			_ = c.SetDeadline(time.Time{})
+
+			_ = far.Close() // with bytes unread: a reset, where there is such a thing
+			_, _ = io.Copy(io.Discard, c)
+			_, err := c.Write(sent)
+			var op *net.OpError
+			if !errors.As(err, &op) || op.Op != "write" || op.Addr == nil || !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("write to nobody: %v", err)
+			}
+			_ = c.Close()
+			if _, err := c.Read(got); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("read of a closed connection: %v", err)
+			}
+			if _, err := c.Write(sent); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("write to a closed connection: %v", err)
+			}
+		})
 	}
 }

@@ -22,6 +22,11 @@ func sendNow(fd int, p []byte) (int, error) {
 	return call(unix.SYS_SENDTO, fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
+// peekNow looks at what there is and leaves it there.
+func peekNow(fd int, p []byte) (int, error) {
+	return call(unix.SYS_RECVFROM, fd, p, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+}
+
 // call makes the call, with no address. p is not empty.
 func call(number uintptr, fd int, p []byte, flags uintptr) (int, error) {
 	n, _, errno := syscall.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), flags, 0, 0)
