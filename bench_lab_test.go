@@ -46,7 +46,6 @@ type benchEnd struct {
 	peer    string      // peer URL of etcd
 	tls     *tls.Config // nil: in the clear
 	few     bool        // all streams go over as many connections as there are cores
-	wakers  []*benchProcess
 }
 
 func (b *bench) lab() (*benchLab, error) {

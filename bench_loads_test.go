@@ -46,8 +46,8 @@ func benchLoads() []*benchLoad {
 			rate: &rateLoad{conns: 64, streams: 1, kind: putV2, v2: true, bars: v2Bars},
 		},
 		{
-			name: "single", does: "v3 range, 1 stream on 1 connection, closed loop, on cores that are kept awake", run: runRate,
-			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, awake: true, bars: []benchBar{
+			name: "single", does: "v3 range, 1 stream on 1 connection, closed loop", run: runRate,
+			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, bars: []benchBar{
 				atMost(addedLatency, "gateway", 2, 0),
 			}},
 		},

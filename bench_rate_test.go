@@ -19,7 +19,6 @@ type rateLoad struct {
 	v2             bool
 	added          bool   // the table says what a proxy adds to the mean latency
 	few            bool   // direct by few connections is measured too
-	awake          bool   // the cores never idle
 	unit           string // "": request
 	bars           []benchBar
 }
@@ -59,9 +58,6 @@ func (l *benchLoad) start(ctx context.Context, b *bench) (lab *benchLab, ends []
 	}
 	if ends, err = begin(ctx); err == nil && l.rate.kind != nil {
 		err = l.rate.kind.prepare(ctx, ends[0])
-	}
-	if err == nil && l.rate.awake {
-		err = lab.keepAwake(ends)
 	}
 	if err != nil {
 		lab.close()

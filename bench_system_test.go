@@ -85,27 +85,6 @@ func (p *benchProcess) resetPeak() error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid()), []byte("5"), 0o200)
 }
 
-// keepAwake keeps all cores busy with processes that leave them to any other at once
-// (SCHED_IDLE). Where a load leaves the cores idle between two packets, its latency is
-// how long the machine takes to wake them, and a proxy that keeps them awake can look
-// faster than none.
-func (l *benchLab) keepAwake(ends []*benchEnd) error {
-	for range runtime.NumCPU() {
-		p, err := l.start("waker", "sh", "-c", "while :; do :; done")
-		if err != nil {
-			return err
-		}
-		idle := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
-		if err := unix.SchedSetAttr(p.pid(), &idle, 0); err != nil {
-			return fmt.Errorf("make a process yield to all others: %w", err)
-		}
-		for _, e := range ends {
-			e.wakers = append(e.wakers, p)
-		}
-	}
-	return nil
-}
-
 // meter takes the clocks at both ends of a measurement.
 type meter struct {
 	end                     *benchEnd
@@ -135,17 +114,8 @@ func (m *meter) read() (*meter, error) {
 	if now.own, err = ownCPU(); err != nil {
 		return nil, err
 	}
-	if now.total, err = machineCPU(); err != nil {
-		return nil, err
-	}
-	for _, p := range m.end.wakers { // they are nobody else
-		used, err := p.cpu()
-		if err != nil {
-			return nil, err
-		}
-		now.total -= used
-	}
-	return now, nil
+	now.total, err = machineCPU()
+	return now, err
 }
 
 // stop says what was used since the start.

@@ -3,6 +3,7 @@ package h2
 import (
 	"crypto/tls"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,12 @@ const (
 	// outTarget is how many bytes of frames a connection gathers before queues
 	// have to wait; one write takes about that much.
 	outTarget = 64 << 10
+	// gatherBelow is with how few bytes a flush to a member lets others add theirs.
+	gatherBelow = 16 << 10
+	// gatherStreams is with how few streams nobody else is waited for.
+	gatherStreams = 8
+	// gatherPasses is how many flushes to a member leave without that at most.
+	gatherPasses = 63
 	// outLimit is how many bytes of frames may wait for a peer that does not
 	// read: then we do not read from it either, or send no new stream there.
 	outLimit = 1 << 20
@@ -49,6 +56,8 @@ type conn struct {
 	drained  *sync.Cond // of mu: out has shrunk, or the connection has ended
 	appended uint64     // bytes of frames ever made
 	given    uint64     // bytes of frames ever given to write
+	inVain   int        // flushes that pass after gathering nothing
+	passes   int        // of them, those that still do
 	enc      *encoder
 	streams  map[uint32]*side
 	ready    []*side // with something to send that its stream window allows
@@ -166,12 +175,19 @@ func (c *conn) flush(b *batch) {
 		return
 	}
 	c.flushing = true
+	if c.member != nil {
+		c.gather()
+	}
 	for !c.closed {
 		c.produce()
 		if len(c.out) == 0 || c.sock.Pending() > 0 {
 			break
 		}
+		had := c.appended
 		c.writeOut(b)
+		if c.appended > had {
+			c.inVain, c.passes = 0, 0
+		}
 	}
 	c.flushing = false
 	if c.ending && !c.closed && len(c.out) == 0 && c.sock.Pending() == 0 {
@@ -185,6 +201,28 @@ func (c *conn) flush(b *batch) {
 	for _, cr := range late {
 		cr.apply(b)
 	}
+}
+
+// gather lets the goroutines go first that are about to run: what their clients have
+// for the member leaves in the same write, and is one read for it. The longer there was
+// nobody to wait for, the more flushes pass before it is tried again: to yield wakes
+// another thread. mu is held, but not meanwhile.
+func (c *conn) gather() {
+	if len(c.out) >= gatherBelow || len(c.streams) < gatherStreams {
+		return
+	}
+	if c.passes > 0 {
+		c.passes--
+		return
+	}
+	had := c.appended
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.mu.Lock()
+	if c.inVain = min(2*c.inVain+1, gatherPasses); c.appended > had {
+		c.inVain = 0
+	}
+	c.passes = c.inVain
 }
 
 // writeOut gives the output to write and then the credit of what was in it. mu
