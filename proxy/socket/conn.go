@@ -265,8 +265,11 @@ func (c *Conn) borrow(fd uintptr) bool {
 
 // named says of an error of the kernel what failed, as package net does.
 func (c *Conn) named(op string, err error) error {
+	if err == nil {
+		return nil // before errno, which is on the heap
+	}
 	var errno unix.Errno
-	if err == nil || !errors.As(err, &errno) {
+	if !errors.As(err, &errno) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
