@@ -115,14 +115,11 @@ func (c *Conn) Pending() int {
 	return len(c.pending) + c.leaving
 }
 
-// Read implements net.Conn. Reads wait for each other nowhere: there is one reader.
+// Read implements net.Conn. There is one reader.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	n, err := c.in.run(c.raw.Read, p)
+	n, err := c.readWaiting(p)
 	c.Count.read(n)
-	return n, c.named("read", err)
+	return n, err
 }
 
 // Write implements net.Conn. After NonBlocking it takes all of p, always.
@@ -159,9 +156,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) writeAll(p []byte) (int, error) {
 	c.queue.Lock()
 	defer c.queue.Unlock()
-	n, err := c.out.run(c.raw.Write, p)
+	n, err := c.writeWaiting(p)
 	c.Count.written(n)
-	return n, c.named("write", err)
+	return n, err
 }
 
 // writeNow writes what the kernel takes without waiting. c.mu is held, and no

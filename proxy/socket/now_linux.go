@@ -27,6 +27,21 @@ func peekNow(fd int, p []byte) (int, error) {
 	return call(unix.SYS_RECVFROM, fd, p, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 }
 
+// readWaiting reads once, when there is something.
+func (c *Conn) readWaiting(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.in.run(c.raw.Read, p)
+	return n, c.named("read", err)
+}
+
+// writeWaiting writes all; c.queue is held.
+func (c *Conn) writeWaiting(p []byte) (int, error) {
+	n, err := c.out.run(c.raw.Write, p)
+	return n, c.named("write", err)
+}
+
 // call makes the call, with no address. p is not empty.
 func call(number uintptr, fd int, p []byte, flags uintptr) (int, error) {
 	n, _, errno := syscall.RawSyscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), flags, 0, 0)
