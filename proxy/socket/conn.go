@@ -154,8 +154,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // writeAll writes all of p.
 func (c *Conn) writeAll(p []byte) (int, error) {
-	c.queue.Lock()
-	defer c.queue.Unlock()
 	n, err := c.writeWaiting(p)
 	c.Count.written(n)
 	return n, err
@@ -253,11 +251,11 @@ func (c *Conn) borrow(fd uintptr) bool {
 		c.borrowed.err = io.ErrShortBuffer // a read of nothing would look like the end
 		return true
 	}
-	if !c.borrowed.receive(fd) {
+	done := c.borrowed.receive(fd)
+	if c.borrowed.p = nil; !done { // the memory is another's now
 		c.buffer.Return()
-		return false
 	}
-	return true
+	return done
 }
 
 // named says of an error of the kernel what failed, as package net does.

@@ -334,6 +334,22 @@ func TestConnIsANetConn(t *testing.T) {
 	}
 }
 
+// A connection that waits points at no memory that others use meanwhile.
+func TestWaitingReadHoldsNothing(t *testing.T) {
+	c, _ := pair(t, "tcp", nil)
+	var b Buffer
+	b.borrow()
+	c.buffer = &b
+	err := c.raw.Control(func(fd uintptr) {
+		if c.borrow(fd) {
+			t.Error("there was something to read")
+		}
+	})
+	if err != nil || b.mem != nil || c.borrowed.p != nil {
+		t.Errorf("%v, buffer held: %v, %d bytes pointed at", err, b.mem != nil, len(c.borrowed.p))
+	}
+}
+
 func TestNothingIsAllocated(t *testing.T) {
 	c, far := pair(t, "tcp", nil)
 	p := make([]byte, 100)

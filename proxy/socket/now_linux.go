@@ -36,8 +36,10 @@ func (c *Conn) readWaiting(p []byte) (int, error) {
 	return n, c.named("read", err)
 }
 
-// writeWaiting writes all; c.queue is held.
+// writeWaiting writes all.
 func (c *Conn) writeWaiting(p []byte) (int, error) {
+	c.queue.Lock()
+	defer c.queue.Unlock()
 	n, err := c.out.run(c.raw.Write, p)
 	return n, c.named("write", err)
 }
