@@ -45,6 +45,7 @@ type Conn struct {
 	queue        sync.Mutex
 	out          transfer // a write that waits, under queue
 	buffer       *Buffer  // of borrowed
+	look         look
 }
 
 // Bytes counts what many connections have read and written.
@@ -78,6 +79,7 @@ func New(c net.Conn, watcher *Watcher) (*Conn, error) {
 	s.borrowed.do = s.borrow
 	s.taken.do = func(fd uintptr) bool { s.taken.send(fd); return true }
 	s.out.do = s.out.send
+	s.look.do = s.look.at
 	return s, nil
 }
 
@@ -275,16 +277,26 @@ func (c *Conn) named(op string, err error) error {
 // between two exchanges a peer has nothing to say. It works beside a blocked
 // Read and behind a deadline that has passed.
 func (c *Conn) Ended() bool {
-	ended := false
-	err := c.raw.Control(func(fd uintptr) {
-		var one [1]byte
-		_, err := peekNow(int(fd), one[:])
-		for errors.Is(err, unix.EINTR) {
-			_, err = peekNow(int(fd), one[:])
-		}
-		ended = !errors.Is(err, unix.EAGAIN)
-	})
-	return ended || err != nil
+	c.look.Lock()
+	defer c.look.Unlock()
+	err := c.raw.Control(c.look.do)
+	return c.look.ended || err != nil
+}
+
+// look is a look at what there is, without taking it.
+type look struct {
+	sync.Mutex
+	do    func(fd uintptr) // made once, so that no look allocates
+	one   [1]byte
+	ended bool
+}
+
+func (l *look) at(fd uintptr) {
+	_, err := peekNow(int(fd), l.one[:])
+	for errors.Is(err, unix.EINTR) {
+		_, err = peekNow(int(fd), l.one[:])
+	}
+	l.ended = !errors.Is(err, unix.EAGAIN)
 }
 
 // NotifyGone calls f once, from another goroutine, when the peer has closed its

@@ -349,32 +349,3 @@ func TestWaitingReadHoldsNothing(t *testing.T) {
 		t.Errorf("%v, buffer held: %v, %d bytes pointed at", err, b.mem != nil, len(c.borrowed.p))
 	}
 }
-
-func TestNothingIsAllocated(t *testing.T) {
-	c, far := pair(t, "tcp", nil)
-	p := make([]byte, 100)
-	for name, once := range map[string]func() error{
-		"write": func() error {
-			_, err := c.Write(p)
-			return errors.Join(err, readAll(far, p))
-		},
-		"read": func() error {
-			_, err := far.Write(p)
-			return errors.Join(err, readAll(c, p))
-		},
-	} {
-		n := testing.AllocsPerRun(100, func() {
-			if err := once(); err != nil {
-				t.Fatal(name, err)
-			}
-		})
-		if n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}
-
-func readAll(r io.Reader, p []byte) error {
-	_, err := io.ReadFull(r, p)
-	return err
-}
