@@ -3,8 +3,9 @@ package h2
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"runtime"
 	"sync"
@@ -14,8 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"etcdops/proxy/director"
-	"etcdops/proxy/policy"
+	"etcdops/proxy/socket"
 )
 
 const (
@@ -23,11 +23,20 @@ const (
 	fuzzOps = 64
 	// fuzzOpens is how long the member waits for a stream that its frame is for.
 	fuzzOpens = time.Millisecond
+	// fuzzSettles is how long one end waits for the relay to have handled its frames.
+	fuzzSettles = 5 * time.Millisecond
 	// fuzzEnds is how long all may take to end.
-	fuzzEnds = 10 * time.Second
-	// fuzzGoroutines is how many may be more than before: the director probes.
-	fuzzGoroutines = 4
+	fuzzEnds = 3 * time.Second
+	// fuzzHangs is when its stacks are told: go test -fuzz ends an input of 10 s, and
+	// says nothing of it.
+	fuzzHangs = 8 * time.Second
+	// fuzzGoroutines is how many may be more than before: the director probes, and
+	// the play itself.
+	fuzzGoroutines = 5
 )
+
+// settles marks the PING of settle.
+var settles = [8]byte{'s', 'e', 't', 't', 'l', 'e', 's'}
 
 // A play is a sequence of frames from both sides: of each two bytes the first says who
 // sends which frame, the second its stream, size or flags. Clients send well-formed
@@ -49,6 +58,7 @@ type fuzzEnd struct {
 	change sync.Cond
 	seen   uint32 // the last stream whose HEADERS have come
 	ended  bool
+	ponged bool   // the answer to settle's PING has come
 	missed uint32 // the lowest stream that was waited for in vain; 0: none
 }
 
@@ -72,8 +82,12 @@ func (e *fuzzEnd) listen() {
 			_, _ = io.Copy(io.Discard, e.nc)
 			return
 		}
-		if h, ok := f.(*http2.HeadersFrame); ok {
-			e.seen = max(e.seen, h.StreamID)
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			e.seen = max(e.seen, f.StreamID)
+			e.change.Broadcast()
+		case *http2.PingFrame:
+			e.ponged = e.ponged || f.IsAck() && f.Data == settles
 			e.change.Broadcast()
 		}
 		e.mu.Unlock()
@@ -85,8 +99,15 @@ func (e *fuzzEnd) opens(id uint32) {
 	if e.missed != 0 && id >= e.missed {
 		return
 	}
+	if !e.within(fuzzOpens, func() bool { return e.seen >= id }) {
+		e.missed = id
+	}
+}
+
+// within waits until something is so that listen notes, and says whether it is.
+func (e *fuzzEnd) within(limit time.Duration, so func() bool) bool {
 	late := false
-	t := time.AfterFunc(fuzzOpens, func() {
+	t := time.AfterFunc(limit, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		late = true
@@ -95,11 +116,25 @@ func (e *fuzzEnd) opens(id uint32) {
 	defer t.Stop()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.seen < id && !e.ended && !late {
+	for !so() && !e.ended && !late {
 		e.change.Wait()
 	}
-	if e.seen < id {
-		e.missed = id
+	return so()
+}
+
+func (e *fuzzEnd) over() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ended
+}
+
+// settle waits until the relay has handled all that was sent here, for a moment.
+func (e *fuzzEnd) settle() {
+	e.mu.Lock()
+	e.ponged = false
+	e.mu.Unlock()
+	if e.fr.WritePing(false, settles) == nil {
+		e.within(fuzzSettles, func() bool { return e.ponged })
 	}
 }
 
@@ -175,13 +210,6 @@ func (p *play) step(op, arg byte) {
 	}
 }
 
-// fuzzStage is a relay, and a member whose connections the test plays.
-type fuzzStage struct {
-	relay  *Relay
-	far    chan *net.TCPConn // connections to the member, without those of the probe
-	before int               // goroutines
-}
-
 // FuzzFrames plays a random sequence of frames from both sides. The relay must not
 // panic, must hold no more than its windows, and must leave nothing behind when both
 // are gone: no stream, no window, no goroutine.
@@ -195,174 +223,79 @@ func FuzzFrames(f *testing.F) {
 		"\x84\x00\x0b\x10\x00\xf8\x00\xf8\x84\xff\x03\xff",         // the member gives no window, then one
 		"\x0e\x01\x0e\x00\x02\x02",                                 // what is not gRPC
 		"\x0b\x11\x82\x70\x0b\x01\x82\x72",                         // refused streams
+		"\x0b\x01\x84\x00\x0b\x10\x00\xf3\x8f\x02",                 // an answer before the request was taken
 	} {
 		f.Add([]byte(seed))
 	}
 	stage := newFuzzStage(f)
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		near, far := pair(t)
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			stage.relay.Serve(t.Context(), far, []byte(Preface))
-		}()
-		p := &play{client: newFuzzEnd(near)}
-		_ = p.client.fr.WriteSettings()
-		go p.client.listen()
-		var members []*net.TCPConn
-		for ; len(ops) >= 2 && len(members) < 4; ops = ops[2:] {
-			if ops[0]&0x80 != 0 && p.member == nil {
-				if p.opened == 0 {
-					continue // nobody calls the member
-				}
-				p.member = stage.member()
-				if p.member == nil {
-					continue
-				}
-				members = append(members, p.member.nc)
-			}
-			p.step(ops[0], ops[1])
-			if p.member != nil && p.member.over() {
-				p.member = nil // the next one is a new connection
-			}
-			if len(ops) > 2*fuzzOps {
-				break
-			}
-		}
-		stage.bounded(t)
-		_ = near.CloseWrite()
-		near.Close()
+		ended := make(chan error, 1)
+		go func() { ended <- stage.play(t.Context(), near, far, ops) }()
 		select {
-		case <-served:
-		case <-time.After(fuzzEnds):
-			t.Fatal("the relay hangs")
-		}
-		stage.waits(t, "no stream of a client that has left", func() bool { return stage.streams() == 0 })
-		for _, nc := range members {
-			nc.Close()
-		}
-		stage.waits(t, "nothing is left", stage.empty)
-	})
-}
-
-func (e *fuzzEnd) over() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.ended
-}
-
-func newFuzzStage(f *testing.F) *fuzzStage {
-	ctx, cancel := context.WithCancel(f.Context())
-	log := slog.New(slog.DiscardHandler)
-	d := &director.Director{DialTimeout: time.Second, Logger: log}
-	stage := &fuzzStage{far: make(chan *net.TCPConn, 100)}
-	stage.relay = &Relay{Director: d, Instance: policy.NewInstance(), DialTimeout: 50 * time.Millisecond, Stats: &Stats{}, Logger: log}
-	stage.relay.HTTP1 = func(_ context.Context, c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }
-	var wg sync.WaitGroup
-	for _, run := range []func(context.Context, chan<- struct{}){d.Run, stage.relay.Run} {
-		ready := make(chan struct{})
-		wg.Go(func() { run(ctx, ready) })
-		<-ready
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.Fatal(err)
-	}
-	wg.Go(func() {
-		for {
-			nc, err := l.Accept()
+		case err := <-ended:
 			if err != nil {
-				return
+				t.Error(err)
 			}
-			go stage.accept(nc.(*net.TCPConn))
+		case <-time.After(fuzzHangs):
+			t.Fatalf("hangs:\n%s", stacks())
 		}
 	})
-	f.Cleanup(func() { l.Close(); cancel(); wg.Wait() })
-	d.Update([]director.Member{{ID: 1, Name: "m", ClientURLs: []string{"http://" + l.Addr().String()}}})
-	stage.before = runtime.NumGoroutine()
-	return stage
 }
 
-// accept answers the probe and hands every other connection to the play.
-func (stage *fuzzStage) accept(nc *net.TCPConn) {
-	first := make([]byte, len(Preface))
-	if _, err := io.ReadFull(nc, first); err != nil || string(first) != Preface {
-		_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
-		nc.Close()
-		return
-	}
-	_ = http2.NewFramer(nc, nil).WriteSettings()
-	stage.far <- nc
-}
-
-// member is the connection that the relay has opened.
-func (stage *fuzzStage) member() *fuzzEnd {
-	select {
-	case nc := <-stage.far:
-		e := newFuzzEnd(nc)
-		go e.listen()
-		return e
-	case <-time.After(fuzzOpens):
-		return nil
-	}
-}
-
-// bounded says whether a queue holds more than the window that its sender was given.
-func (stage *fuzzStage) bounded(t *testing.T) {
-	for _, p := range stage.relay.poolList() {
-		for _, m := range p.list() {
-			m.mu.Lock()
-			for _, sd := range m.streams {
-				if n := sd.waiting(); n > clientWindow {
-					t.Errorf("%d bytes wait for a member", n)
-				}
+// play plays the frames on a client's connection, and on those that members get for it.
+func (stage *fuzzStage) play(ctx context.Context, near *net.TCPConn, far *socket.Conn, ops []byte) error {
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		stage.relay.Serve(ctx, far, []byte(Preface))
+	}()
+	p := &play{client: newFuzzEnd(near)}
+	_ = p.client.fr.WriteSettings()
+	go p.client.listen()
+	var members []*net.TCPConn
+	for ; len(ops) >= 2 && len(members) < 4; ops = ops[2:] {
+		if ops[0]&0x80 != 0 && p.member == nil {
+			if p.opened == 0 {
+				continue // nobody calls the member
 			}
-			m.mu.Unlock()
+			p.member = stage.member()
+			if p.member == nil {
+				continue
+			}
+			members = append(members, p.member.nc)
+		}
+		p.step(ops[0], ops[1])
+		if p.member != nil && p.member.over() {
+			p.member = nil // the next one is a new connection
+		}
+		if len(ops) > 2*fuzzOps {
+			break
 		}
 	}
-	for _, cc := range stage.relay.clientList() {
-		cc.mu.Lock()
-		limit := len(cc.streams)*streamWindow + int(granted.Load())
-		if cc.queued > limit {
-			t.Errorf("%d bytes wait for a client of %d streams, %d are granted besides", cc.queued, len(cc.streams), granted.Load())
+	if len(ops) == 0 { // with an odd byte the client leaves at once
+		for _, end := range []*fuzzEnd{p.client, p.member, p.client} {
+			if end != nil {
+				end.settle()
+			}
 		}
-		cc.mu.Unlock()
 	}
+	err := stage.bounded()
+	_ = near.CloseWrite()
+	near.Close()
+	select {
+	case <-served:
+	case <-time.After(fuzzEnds):
+		return errors.Join(err, fmt.Errorf("the relay hangs:\n%s", stacks()))
+	}
+	err = errors.Join(err, stage.waits("no stream of a client that has left", func() bool { return stage.streams() == 0 }))
+	for _, nc := range members {
+		nc.Close()
+	}
+	return errors.Join(err, stage.waits("nothing is left", stage.empty))
 }
 
-// waits waits until something is so.
-func (stage *fuzzStage) waits(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(fuzzEnds); !so(); time.Sleep(100 * time.Microsecond) {
-		if time.Now().After(limit) {
-			p := make([]byte, 64<<10)
-			t.Fatalf("never: %s: %d streams, %d bytes of window granted, %d of requests kept, %d goroutines more\n%s",
-				what, stage.streams(), granted.Load(), policy.Kept.Load(), runtime.NumGoroutine()-stage.before, p[:runtime.Stack(p, true)])
-		}
-	}
-}
-
-// streams counts those that members have.
-func (stage *fuzzStage) streams() (n int) {
-	for _, p := range stage.relay.poolList() {
-		for _, m := range p.list() {
-			m.mu.Lock()
-			n += len(m.streams)
-			m.mu.Unlock()
-		}
-	}
-	return n
-}
-
-// empty says whether nothing is left of the play.
-func (stage *fuzzStage) empty() bool {
-	for len(stage.far) > 0 { // opened for requests that nobody answers any more
-		(<-stage.far).Close()
-	}
-	for _, p := range stage.relay.poolList() {
-		if len(p.list()) > 0 {
-			return false
-		}
-	}
-	return granted.Load() == 0 && policy.Kept.Load() == 0 && runtime.NumGoroutine() <= stage.before+fuzzGoroutines
+func stacks() []byte {
+	p := make([]byte, 64<<10)
+	return p[:runtime.Stack(p, true)]
 }

@@ -233,14 +233,12 @@ func informational(fields []hpack.HeaderField) bool {
 	return len(status) == 3 && status[0] == '1'
 }
 
-// closeHalf forgets a stream whose answer is complete if its request is too. It says
-// whether nothing of the connection holds it any more.
+// closeHalf ends a stream whose answer is complete. It says whether nothing of the
+// connection holds it any more.
 func (m *memberConn) closeHalf(sd *side) (gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if sd.ended {
-		sd.conclude()
-	}
+	sd.answered()
 	return sd.dead && !sd.listed
 }
 
@@ -280,8 +278,8 @@ func (m *memberConn) onData(id uint32, p []byte, flow int64, end bool) error {
 	if done > 0 && sd.consumed(int64(done), done == len(p)) {
 		m.rd.b.add(m.conn)
 	}
-	if end && sd.ended {
-		sd.conclude()
+	if end {
+		sd.answered()
 	}
 	m.mu.Unlock()
 	return nil

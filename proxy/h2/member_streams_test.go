@@ -228,3 +228,46 @@ func TestMemberBreaksTheProtocol(t *testing.T) {
 		})
 	}
 }
+
+// A member that answers before it has taken the request, and gives no window for the
+// rest, keeps no stream that its client is done with.
+func TestAnsweredBeforeItWasTaken(t *testing.T) {
+	for _, answerFirst := range []bool{false, true} {
+		h := startHeld(t, first(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}))
+		r := startRig(t, h.url)
+		c := dialRig(t, r.addr)
+		put := c.open(pathPut, true)
+		req := <-h.requests
+		rest := func() { c.data(put, true, make([]byte, 100)) }
+		if answerFirst {
+			req.answer(req.id)
+		} else {
+			rest()
+			waitFor(t, "the client's end has come", func() bool {
+				cc := r.clientOf(c)
+				cc.mu.Lock()
+				defer cc.mu.Unlock()
+				return cc.streams[put].over
+			})
+			req.answer(req.id)
+		}
+		if o := c.wait(put); o.fields["grpc-status"] != "0" || o.wasRST {
+			t.Fatalf("got %+v", o)
+		}
+		if answerFirst {
+			rest()
+		}
+		waitFor(t, "no stream is left at the member", func() bool {
+			mc := r.relay.poolList()[0].list()[0]
+			mc.mu.Lock()
+			defer mc.mu.Unlock()
+			return len(mc.streams) == 0 && mc.queued == 0
+		})
+		next := c.open(pathRange, false)
+		req = <-h.requests
+		req.answer(req.id)
+		if o := c.wait(next); o.fields["grpc-status"] != "0" {
+			t.Fatalf("the next request got %+v", o)
+		}
+	}
+}

@@ -152,6 +152,19 @@ func (sd *side) conclude() {
 	}
 }
 
+// answered forgets a member's stream whose answer is complete if its request is too.
+// Where the client has said all, but some of it waits for a window, the member has no
+// reason to give one: it would keep the stream for ever, and the client is done with it.
+func (sd *side) answered() {
+	switch {
+	case sd.dead:
+	case sd.ended:
+		sd.conclude()
+	case sd.fin:
+		sd.rst(codeCancel)
+	}
+}
+
 // dropTrailers lets go of what was said, or has nobody to hear it.
 func (sd *side) dropTrailers() {
 	clear(sd.trailers)

@@ -156,6 +156,9 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 	if m := s.member; m != nil {
 		m.c.mu.Lock()
 		done = m.send(p, end)
+		if m.over {
+			m.answered()
+		}
 		m.c.mu.Unlock()
 		s.sentUp += len(p)
 		b.add(m.c)
