@@ -21,6 +21,8 @@ const (
 	gatherBelow = 16 << 10
 	// gatherStreams is with how few streams nobody else is waited for.
 	gatherStreams = 8
+	// gatherYields is how often a flush lets others go first, as long as they add some.
+	gatherYields = 4
 	// gatherPasses is how many flushes to a member leave without that at most.
 	gatherPasses = 63
 	// outLimit is how many bytes of frames may wait for a peer that does not
@@ -204,7 +206,8 @@ func (c *conn) flush(b *batch) {
 }
 
 // gather lets the goroutines go first that are about to run: what their clients have
-// for the member leaves in the same write, and is one read for it. The longer there was
+// for the member leaves in the same write, and is one read for it. Those go first again
+// whom the last ones have woken, while there are any. The longer there was
 // nobody to wait for, the more flushes pass before it is tried again: to yield wakes
 // another thread. mu is held, but not meanwhile.
 func (c *conn) gather() {
@@ -215,11 +218,17 @@ func (c *conn) gather() {
 		c.passes--
 		return
 	}
-	had := c.appended
-	c.mu.Unlock()
-	runtime.Gosched()
-	c.mu.Lock()
-	if c.inVain = min(2*c.inVain+1, gatherPasses); c.appended > had {
+	began := c.appended
+	for range gatherYields {
+		had := c.appended
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+		if c.appended == had || len(c.out) >= gatherBelow {
+			break
+		}
+	}
+	if c.inVain = min(2*c.inVain+1, gatherPasses); c.appended > began {
 		c.inVain = 0
 	}
 	c.passes = c.inVain
