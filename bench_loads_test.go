@@ -47,7 +47,7 @@ func benchLoads() []*benchLoad {
 		},
 		{
 			name: "single", does: "v3 range, 1 stream on 1 connection, closed loop", run: runRate,
-			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, pieces: 5, bars: []benchBar{
+			rate: &rateLoad{conns: 1, streams: 1, kind: rangeOne, added: true, bars: []benchBar{
 				atMost(addedLatency, "gateway", 2, 0),
 			}},
 		},

@@ -10,10 +10,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
-// profileRate is how often perf looks, in Hz: not a divisor of the timer's rate.
-const profileRate = 997
+const (
+	// profileRate is how often perf looks, in Hz: not a divisor of the timer's rate.
+	profileRate = 997
+	// profileTime is how long it looks, at least.
+	profileTime = 5 * time.Second
+)
 
 // profiles takes one more sample of etcdops and of gateway, which counts for nothing,
 // while perf looks at the proxy: DIR/LOAD-VARIANT.data for perf, and .txt to read.
@@ -24,6 +29,9 @@ func (b *bench) profiles(ctx context.Context, load string, ends []*benchEnd, tak
 	if err := os.MkdirAll(b.profile, 0o755); err != nil {
 		return err
 	}
+	short := b.time // a turn is too short for a profile
+	b.time = max(short, profileTime)
+	defer func() { b.time = short }()
 	for _, e := range ends {
 		if e.name != ownVariant && e.name != "gateway" {
 			continue

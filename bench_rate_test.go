@@ -17,7 +17,6 @@ type rateLoad struct {
 	conns, streams int // streams of each connection
 	kind           *clientKind
 	v2             bool
-	pieces         int    // a round's time is cut into so many turns; 0: it is not
 	added          bool   // the table says what a proxy adds to the mean latency
 	few            bool   // direct by few connections is measured too
 	unit           string // "": request
@@ -31,17 +30,9 @@ const hangs = time.Minute
 // runRate is a closed loop: each stream sends the next request when it has the
 // answer. The variants take turns in each round, each after a warm-up of its own.
 func runRate(ctx context.Context, b *bench, l *benchLoad) (*benchResult, error) {
-	own := *b
-	if n := l.rate.pieces; n > 0 {
-		own.rounds, own.time = n*b.rounds, b.time/time.Duration(n)
-	}
-	result, err := l.rounds(ctx, &own, func(ctx context.Context, e *benchEnd, profile func() error) (*benchSample, error) {
-		return l.rate.closedLoop(ctx, &own, e, profile)
+	return l.rounds(ctx, b, func(ctx context.Context, e *benchEnd, profile func() error) (*benchSample, error) {
+		return l.rate.closedLoop(ctx, b, e, profile)
 	})
-	if err == nil && l.rate.pieces > 0 {
-		result.notes = append(result.notes, fmt.Sprintf("Here %d rounds of %v: what is told from what is some microseconds, and the machine's own pace moves by more within seconds.", own.rounds, own.time))
-	}
-	return result, err
 }
 
 // measure takes one sample of a variant. It calls profile when the load is warm.

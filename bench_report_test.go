@@ -156,9 +156,10 @@ const pageHead = `# Benchmarks
 ` + "`etcdops proxy start`" + ` beside its rivals in one run, on one machine: client, proxy and a
 cluster of one etcd share its cores. So the ratios say something, the figures little.
 
-- Each load starts etcd and all proxies anew. The variants take turns (A B C A B C …), %d
-  rounds of %v each, with a warm-up of %v before each, where no others are named below.
-  Each figure is the median of the rounds; a ratio is the median of the rounds' ratios.
+- Each load starts etcd and all proxies anew. The variants take short turns (A B C A
+  B C …), because the machine's own pace moves within seconds: %d rounds of %v each,
+  with a warm-up of %v before each, where no others are named below. Each figure is the
+  median of the rounds; a ratio is the median of the rounds' ratios.
 - direct is etcd without a proxy. gateway is ` + "`etcd gateway`" + `, which passes bytes on;
   grpc-proxy is ` + "`etcd grpc-proxy`" + `; v2-proxy is ` + "`etcd --proxy on`" + ` of 3.5; haproxy is HAProxy with
   a thread for each core, in h2 mode for gRPC, in HTTP mode for v2.

@@ -20,8 +20,8 @@ import (
 
 var (
 	benchLoadFlag    = flag.String("load", "", "run these loads alone, with commas between")
-	benchRoundsFlag  = flag.Int("rounds", 9, "how often each variant is measured")
-	benchTimeFlag    = flag.Duration("time", 2*time.Second, "how long one measurement takes")
+	benchRoundsFlag  = flag.Int("rounds", 35, "how often each variant is measured")
+	benchTimeFlag    = flag.Duration("time", 400*time.Millisecond, "how long one measurement takes")
 	benchProfileFlag = flag.String("profile", "", "folder for CPU profiles of the proxy, made by perf")
 	benchDocsFlag    = flag.String("docs", "docs/benchmarks.md", "file that a run of all loads writes")
 )

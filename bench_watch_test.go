@@ -19,6 +19,8 @@ const (
 	watchPeriod = time.Second
 	// leastWrites are measured in each round, however short it is.
 	leastWrites = 3
+	// watchRounds are enough: to open all streams takes longer than the writes.
+	watchRounds = 11
 	// allWatched is how long the streams may take to be made, and the last event of
 	// a write to arrive.
 	allWatched = 2 * time.Minute
@@ -27,7 +29,9 @@ const (
 // runWatch writes once a second to a key that all streams watch. An event's latency
 // counts from when the write began.
 func runWatch(ctx context.Context, b *bench, l *benchLoad) (*benchResult, error) {
-	return l.rounds(ctx, b, func(ctx context.Context, e *benchEnd, profile func() error) (*benchSample, error) {
+	own := *b
+	own.rounds = min(b.rounds, watchRounds)
+	result, err := l.rounds(ctx, &own, func(ctx context.Context, e *benchEnd, profile func() error) (*benchSample, error) {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		// The meter starts after a first write, which is the warm-up.
@@ -38,6 +42,10 @@ func runWatch(ctx context.Context, b *bench, l *benchLoad) (*benchResult, error)
 		}
 		return w.measure(ctx, e, profile)
 	})
+	if err == nil {
+		result.notes = append(result.notes, fmt.Sprintf("%d rounds of %d writes, behind a first one to warm up.", own.rounds, max(leastWrites, int(b.time/watchPeriod))))
+	}
+	return result, err
 }
 
 type watchLoad struct {
