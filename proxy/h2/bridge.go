@@ -346,7 +346,4 @@ func (sd *side) failPlain(status int, message string) {
 		{Name: "content-length", Value: strconv.Itoa(len(body))},
 	}, false)
 	sd.send(body, true)
-	if !sd.over {
-		sd.resetBehind(codeNo)
-	}
 }

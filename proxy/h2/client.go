@@ -250,7 +250,6 @@ func (cc *clientConn) onTrailers(sd *side, fields []hpack.HeaderField, end bool)
 	// gRPC clients have no trailers; what else sends some loses nothing that
 	// etcd reads.
 	cc.more(sd.s, nil, true)
-	cc.closeHalf(sd)
 	return nil
 }
 
@@ -294,19 +293,7 @@ func (cc *clientConn) onData(id uint32, p []byte, flow int64, end bool) error {
 		return err
 	}
 	cc.more(sd.s, p, end)
-	if end {
-		cc.closeHalf(sd)
-	}
 	return nil
-}
-
-// closeHalf forgets a stream whose answer was complete before its request.
-func (cc *clientConn) closeHalf(sd *side) {
-	cc.mu.Lock()
-	defer cc.mu.Unlock()
-	if sd.ended {
-		sd.conclude()
-	}
 }
 
 func (cc *clientConn) onReset(id uint32, _ errCode) error {

@@ -32,6 +32,7 @@
 //	is lost, sent, no answer         | everything else| trailers-only UNAVAILABLE, outcome unknown
 //	is lost, answer had begun        | any            | trailers with UNAVAILABLE
 //	answers RST_STREAM               | any            | the same RST_STREAM
+//	answers all before it has all    | any            | the answer, and RST_STREAM of NO_ERROR
 //	first GOAWAY of grpc-go (2^31-1) | any            | nothing: the stream goes on there
 //
 // The client never gets REFUSED_STREAM, CANCEL, or a GOAWAY below a stream that

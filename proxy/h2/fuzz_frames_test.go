@@ -288,7 +288,7 @@ func (stage *fuzzStage) play(ctx context.Context, near *net.TCPConn, far *socket
 	case <-time.After(fuzzEnds):
 		return errors.Join(err, fmt.Errorf("the relay hangs:\n%s", stacks()))
 	}
-	err = errors.Join(err, stage.waits("no stream of a client that has left", func() bool { return stage.streams() == 0 }))
+	err = errors.Join(err, stage.waits("no stream of a client that has left", func() bool { return memberStreams(stage.relay) == 0 }))
 	for _, nc := range members {
 		nc.Close()
 	}

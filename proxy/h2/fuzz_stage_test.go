@@ -110,15 +110,15 @@ func (stage *fuzzStage) waits(what string, so func() bool) error {
 	for limit := time.Now().Add(fuzzEnds); !so(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(limit) {
 			return fmt.Errorf("never: %s: %d streams, %d bytes of window granted, %d of requests kept, %d goroutines more\n%s",
-				what, stage.streams(), granted.Load(), policy.Kept.Load(), runtime.NumGoroutine()-stage.before, stacks())
+				what, memberStreams(stage.relay), granted.Load(), policy.Kept.Load(), runtime.NumGoroutine()-stage.before, stacks())
 		}
 	}
 	return nil
 }
 
-// streams counts those that members have.
-func (stage *fuzzStage) streams() (n int) {
-	for _, p := range stage.relay.poolList() {
+// memberStreams counts the streams that members have.
+func memberStreams(r *Relay) (n int) {
+	for _, p := range r.poolList() {
 		for _, m := range p.list() {
 			m.mu.Lock()
 			n += len(m.streams)

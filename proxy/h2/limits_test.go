@@ -231,9 +231,11 @@ func TestSlowButNotLate(t *testing.T) {
 
 // An idle gRPC client is told to go, and its next request makes a connection anew.
 func TestIdleClientGoesOn(t *testing.T) {
-	r := startRigWith(t, func(r *Relay) { r.IdleTimeout = 100 * time.Millisecond }, startMember(t, behave(nil)).url)
+	m := startMember(t, behave(nil))
+	r := startRigWith(t, func(r *Relay) { r.IdleTimeout = 100 * time.Millisecond }, m.url)
 	watch := dialRig(t, r.addr)
 	watching := watch.open(pathWatch, true)
+	waitFor(t, "the watch has arrived", func() bool { return m.count(pathWatch) == 1 })
 	conn, err := grpc.NewClient("passthrough:///"+r.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -37,9 +37,6 @@ func (cc *clientConn) tellCluster(s *stream, id uint64) {
 		{Name: director.ClusterIDField, Value: fmt.Sprintf("%016x", id)},
 		{Name: "grpc-status", Value: "0"},
 	}, true)
-	if !s.client.over {
-		s.client.resetBehind(codeNo)
-	}
 	cc.rd.b.add(cc.conn)
 }
 
@@ -52,14 +49,7 @@ func (m *memberConn) refusedByUs(fields []hpack.HeaderField) bool {
 // so it goes on as one that the member refused.
 func (m *memberConn) cameBack(sd *side) {
 	m.ep.LeadsBack()
-	m.mu.Lock()
-	sd.over = true
-	if sd.ended {
-		sd.forget()
-	} else {
-		sd.rst(codeCancel) // the rest of the request is not sent
-	}
-	m.mu.Unlock()
+	m.closeHalf(sd)
 	m.rd.b.add(m.conn)
 	sd.s.lost(sd, false, director.ErrLoop, &m.rd.b)
 }

@@ -1,6 +1,11 @@
 package h2
 
 import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -269,5 +274,73 @@ func TestAnsweredBeforeItWasTaken(t *testing.T) {
 		if o := c.wait(next); o.fields["grpc-status"] != "0" {
 			t.Fatalf("the next request got %+v", o)
 		}
+	}
+}
+
+// A client whose answer is complete before its request is told that the rest is not
+// wanted, as etcd would tell it: nothing waits for an END_STREAM that may never come.
+func TestAnsweredBeforeItWasAsked(t *testing.T) {
+	const window = 10
+	for name, answer := range map[string]func(p *peer, id uint32){
+		"trailers":      (*peer).answer,
+		"trailers only": func(p *peer, id uint32) { p.headers(id, true, ":status", "200", "grpc-status", "0") },
+		"data": func(p *peer, id uint32) {
+			p.headers(id, false, ":status", "200")
+			p.data(id, true, make([]byte, 5))
+		},
+		"trailers behind data that waits": func(p *peer, id uint32) {
+			p.headers(id, false, ":status", "200")
+			p.data(id, false, make([]byte, 3*window))
+			p.headers(id, true, "grpc-status", "0")
+		},
+		"data that waits": func(p *peer, id uint32) {
+			p.headers(id, false, ":status", "200")
+			p.data(id, true, make([]byte, 3*window))
+		},
+		"by HTTP/1.1": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := startHeld(t)
+			r := startRig(t, h.url)
+			r.relay.HTTP1 = func(_ context.Context, nc net.Conn) {
+				defer nc.Close()
+				_, _ = http.ReadRequest(bufio.NewReader(nc))
+				_, _ = io.WriteString(nc, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+			}
+			c := dialRig(t, r.addr)
+			c.settle(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+			var early uint32
+			if answer == nil {
+				early = c.nextID
+				c.nextID += 2
+				c.headers(early, false, ":method", "POST", ":scheme", "http", ":path", "/v3/kv/put", ":authority", "x")
+			} else {
+				early = c.open(pathPut, true)
+				req := <-h.requests
+				answer(req.peer, req.id)
+			}
+			waitFor(t, "nothing of it is left at the member", func() bool { return memberStreams(r.relay) == 0 })
+			_ = c.fr.WriteWindowUpdate(early, 3*window)
+			if o := c.wait(early); o.wasRST || o.gone {
+				t.Fatalf("got %+v", o)
+			}
+			if f, ok := c.next().(*http2.RSTStreamFrame); !ok || f.StreamID != early || f.ErrCode != http2.ErrCodeNo {
+				t.Fatalf("behind the answer came %v", f)
+			}
+			waitFor(t, "nothing of it is left at the client", func() bool {
+				cc := r.clientOf(c)
+				cc.mu.Lock()
+				defer cc.mu.Unlock()
+				return len(cc.streams) == 0
+			})
+			c.data(early, true, make([]byte, 100)) // was on its way
+			next := c.open(pathRange, false)
+			req := <-h.requests
+			req.answer(req.id)
+			if o := c.wait(next); o.fields["grpc-status"] != "0" {
+				t.Fatalf("the next request got %+v", o)
+			}
+		})
 	}
 }

@@ -129,7 +129,9 @@ func (sd *side) list() {
 }
 
 // conclude sends what follows an empty queue, and forgets the stream when both
-// directions are over.
+// directions are over. A client whose answer is complete is told that the rest of its
+// request is not wanted (RFC 9113 section 8.1), as grpc-go's and Go's servers tell it:
+// grpc-go's client, for one, drops its END_STREAM where the answer overtakes it.
 func (sd *side) conclude() {
 	if sd.waiting() > 0 {
 		return
@@ -147,20 +149,23 @@ func (sd *side) conclude() {
 		sd.rst(sd.code)
 		return
 	}
-	if sd.ended && sd.over {
+	switch {
+	case !sd.ended:
+	case sd.over:
 		sd.forget()
+	case sd.c.client != nil:
+		sd.rst(codeNo)
 	}
 }
 
-// answered forgets a member's stream whose answer is complete if its request is too.
-// Where the client has said all, but some of it waits for a window, the member has no
-// reason to give one: it would keep the stream for ever, and the client is done with it.
+// answered forgets a member's stream whose answer is complete. What has not been sent of
+// its request is of no use any more, and the member has no reason to give a window for it.
 func (sd *side) answered() {
 	switch {
 	case sd.dead:
 	case sd.ended:
 		sd.conclude()
-	case sd.fin:
+	default:
 		sd.rst(codeCancel)
 	}
 }

@@ -156,9 +156,6 @@ func (s *stream) more(p []byte, end bool, b *batch) {
 	if m := s.member; m != nil {
 		m.c.mu.Lock()
 		done = m.send(p, end)
-		if m.over {
-			m.answered()
-		}
 		m.c.mu.Unlock()
 		s.sentUp += len(p)
 		b.add(m.c)
@@ -366,9 +363,6 @@ func (s *stream) fail(status int, message string, b *batch) {
 		}, fields...)
 	}
 	sd.headers(fields, true)
-	if !sd.over {
-		sd.resetBehind(codeNo) // RFC 9113 section 8.1: the rest is not wanted
-	}
 }
 
 // newStream makes the stream of a checked request head. own is the header list where
