@@ -154,9 +154,11 @@ func TestHandshakeFailures(t *testing.T) {
 					t.Fatal("it was let in")
 				}
 			}
-			waitUntil(t, "all are counted", func() bool { return p.refusedFor(stats.TLSHandshake) == 3 })
+			waitUntil(t, "all are counted, and one is logged", func() bool {
+				return p.refusedFor(stats.TLSHandshake) == 3 && log.count("msg=refused") > 0
+			})
 			if n := log.count(`msg=refused reason=tls_handshake count=1 last="TLS handshake: ` + test.says + `" client=127.0.0.1:`); n != 1 || log.count("msg=refused") != 1 {
-				t.Errorf("%d lines\n%s", n, &log.text)
+				t.Errorf("%d lines\n%s", n, log)
 			}
 		})
 	}
@@ -199,7 +201,7 @@ func TestWrongScheme(t *testing.T) {
 			}
 		}
 		if n := log.count(`last="TLS handshake: HTTP without TLS on an https URL"`); n != 1 {
-			t.Errorf("%d lines\n%s", n, &log.text)
+			t.Errorf("%d lines\n%s", n, log)
 		}
 	})
 	t.Run("gRPC to https", func(t *testing.T) {
@@ -214,7 +216,7 @@ func TestWrongScheme(t *testing.T) {
 			t.Error(err)
 		}
 		if n := log.count(`last="TLS handshake: HTTP/2 without TLS on an https URL, as of a gRPC client with an http endpoint"`); n != 1 {
-			t.Errorf("%d lines\n%s", n, &log.text)
+			t.Errorf("%d lines\n%s", n, log)
 		}
 	})
 	t.Run("TLS to http", func(t *testing.T) {
@@ -224,7 +226,7 @@ func TestWrongScheme(t *testing.T) {
 			t.Error(err)
 		}
 		if n := log.count(`reason=tls_handshake count=1 last="TLS on an http URL"`); n != 1 {
-			t.Errorf("%d lines\n%s", n, &log.text)
+			t.Errorf("%d lines\n%s", n, log)
 		}
 	})
 }

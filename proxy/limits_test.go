@@ -45,11 +45,13 @@ func (b *logBook) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-func (b *logBook) count(text string) int {
+func (b *logBook) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return strings.Count(b.text.String(), text)
+	return b.text.String()
 }
+
+func (b *logBook) count(text string) int { return strings.Count(b.String(), text) }
 
 // limited runs a proxy with a member that reads bodies and says ok, and waits until
 // it follows it.
@@ -151,7 +153,7 @@ func TestMaxConnections(t *testing.T) {
 	}
 	for _, reason := range []string{"silent", "connections"} {
 		if n := log.count("msg=refused reason=" + reason + " count=1 "); n != 1 {
-			t.Errorf("%d lines of %s in %s", n, reason, log.text.String())
+			t.Errorf("%d lines of %s in %s", n, reason, log)
 		}
 	}
 	good[0].Close()
@@ -188,7 +190,7 @@ func TestHeadLimits(t *testing.T) {
 			}
 			c.ends()
 			if p.refusedFor(stats.HeaderTooLong) != 1 || log.count("reason=header_too_long") != 1 {
-				t.Errorf("%d counted, log %s", p.refusedFor(stats.HeaderTooLong), log.text.String())
+				t.Errorf("%d counted, log %s", p.refusedFor(stats.HeaderTooLong), log)
 			}
 		})
 	}
@@ -277,7 +279,7 @@ func TestMetricsPortIsQuiet(t *testing.T) {
 	c.send("GET /metrics HTTP/1.0\r\n\r\n")
 	_, _ = io.Copy(io.Discard, c)
 	if log.count("handshake") != 0 {
-		t.Errorf("got %s", log.text.String())
+		t.Errorf("got %s", log)
 	}
 }
 

@@ -185,6 +185,10 @@ func (c *conn) flush(b *batch) {
 		if len(c.out) == 0 || c.sock.Pending() > 0 {
 			break
 		}
+		if c.sock.Failed() { // what is left was never given to write
+			c.closeLocked()
+			break
+		}
 		had := c.appended
 		c.writeOut(b)
 		if c.appended > had {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,6 +188,7 @@ func TestUnsentWriteGoesOn(t *testing.T) {
 }
 
 func unsentWrite(t *testing.T, kept bool) {
+	released := make(chan struct{})
 	stuck := startMember(t, func(m *fakeMember, p *peer) {
 		_ = p.nc.(*net.TCPConn).SetReadBuffer(16 << 10) // else the kernel makes room now and then
 		for fr := p.next(); fr != nil; fr = p.next() {
@@ -194,12 +196,14 @@ func unsentWrite(t *testing.T, kept bool) {
 				m.saw(h)
 			}
 			if m.armed.Load() {
-				waitFor(t, "released", func() bool { return !m.armed.Load() })
+				<-released
 				p.nc.Close()
 				return
 			}
 		}
 	})
+	release := sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
 	good := startMember(t, behave(nil))
 	r := startRig(t, stuck.url)
 	c := stickTo(t, r, stuck, good)
@@ -222,7 +226,7 @@ func unsentWrite(t *testing.T, kept bool) {
 	id := c.open(pathPut, false)
 	_ = c.fr.WritePing(false, [8]byte{}) // answered behind the data
 	waitForPong(c)
-	stuck.armed.Store(false)
+	release()
 	o := c.wait(id)
 	if want := map[bool]string{true: "0", false: "14"}[kept]; o.fields["grpc-status"] != want || !kept && o.fields["grpc-message"] != safeToRetry {
 		t.Fatalf("got %+v", o)
@@ -295,8 +299,9 @@ func TestMemberThatLeft(t *testing.T) {
 		}
 		return n
 	}
-	if connections() != 1 {
-		t.Fatalf("%d connections to the member with the open watch", connections())
+	waitFor(t, "all but the connection with the open watch have ended", func() bool { return connections() == 1 })
+	if n := memberStreams(r.relay); n != 1 {
+		t.Fatalf("%d streams, want the watch", n)
 	}
 	const watch = 1 // stickTo's
 	_ = c.fr.WriteRSTStream(watch, http2.ErrCodeCancel)

@@ -205,7 +205,7 @@ func TestDrainAndCut(t *testing.T) {
 // included.
 func TestBridge(t *testing.T) {
 	r := startRig(t)
-	var left atomic.Bool
+	var arrived, left atomic.Bool
 	r.relay.HTTP1 = func(_ context.Context, c net.Conn) {
 		defer c.Close()
 		req, err := http.ReadRequest(bufio.NewReader(c))
@@ -222,6 +222,7 @@ func TestBridge(t *testing.T) {
 			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
 		case "/wait":
 			stop := c.(interface{ NotifyGone(func()) func() }).NotifyGone(func() { left.Store(true); c.Close() })
+			arrived.Store(true)
 			defer stop()
 			_, _ = io.Copy(io.Discard, c)
 		}
@@ -267,7 +268,7 @@ func TestBridge(t *testing.T) {
 				res.Body.Close()
 			}
 		})
-		waitFor(t, "the request is under way", func() bool { return r.relay.Stats.Requests.Load() == 3 })
+		waitFor(t, "the request is under way", arrived.Load)
 		cancel()
 		wg.Wait()
 		waitFor(t, "the relay is told", left.Load)

@@ -117,6 +117,13 @@ func (c *Conn) Pending() int {
 	return len(c.pending) + c.leaving
 }
 
+// Failed says whether a write has failed. Then no later one reaches the kernel.
+func (c *Conn) Failed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil
+}
+
 // Read implements net.Conn. There is one reader.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.readWaiting(p)
