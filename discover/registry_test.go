@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -18,6 +19,10 @@ import (
 )
 
 func TestURLRegistryCauses(t *testing.T) {
+	var bomb bytes.Buffer
+	packer := gzip.NewWriter(&bomb)
+	_, _ = packer.Write(make([]byte, 2*registryLimit))
+	_ = packer.Close()
 	answer := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -50,9 +55,7 @@ func TestURLRegistryCauses(t *testing.T) {
 		{"huge", answer(200, `{"node":{"value":"`+strings.Repeat("x", registryLimit)+`"}}`), "", nil, "larger than", true},
 		{"a bomb", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			packer := gzip.NewWriter(w)
-			_, _ = packer.Write(make([]byte, 2*registryLimit))
-			_ = packer.Close()
+			_, _ = w.Write(bomb.Bytes())
 		}, "", nil, "not a discovery service", true},
 		{"cut short", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
