@@ -50,7 +50,6 @@ func (m *memberConn) refusedByUs(fields []hpack.HeaderField) bool {
 func (m *memberConn) cameBack(sd *side) {
 	m.ep.LeadsBack()
 	m.closeHalf(sd)
-	m.rd.b.add(m.conn)
 	sd.s.lost(sd, false, director.ErrLoop, &m.rd.b)
 }
 

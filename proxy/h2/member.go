@@ -238,7 +238,9 @@ func informational(fields []hpack.HeaderField) bool {
 func (m *memberConn) closeHalf(sd *side) (gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	sd.answered()
+	if sd.answered() {
+		m.rd.b.add(m.conn)
+	}
 	return sd.dead && !sd.listed
 }
 
@@ -278,8 +280,8 @@ func (m *memberConn) onData(id uint32, p []byte, flow int64, end bool) error {
 	if done > 0 && sd.consumed(int64(done), done == len(p)) {
 		m.rd.b.add(m.conn)
 	}
-	if end {
-		sd.answered()
+	if end && sd.answered() {
+		m.rd.b.add(m.conn)
 	}
 	m.mu.Unlock()
 	return nil

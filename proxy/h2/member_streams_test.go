@@ -235,7 +235,7 @@ func TestMemberBreaksTheProtocol(t *testing.T) {
 }
 
 // A member that answers before it has taken the request, and gives no window for the
-// rest, keeps no stream that its client is done with.
+// rest, keeps no stream that its client is done with, and none of the client's window.
 func TestAnsweredBeforeItWasTaken(t *testing.T) {
 	for _, answerFirst := range []bool{false, true} {
 		h := startHeld(t, first(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}))
@@ -243,13 +243,13 @@ func TestAnsweredBeforeItWasTaken(t *testing.T) {
 		c := dialRig(t, r.addr)
 		put := c.open(pathPut, true)
 		req := <-h.requests
-		rest := func() { c.data(put, true, make([]byte, 100)) }
+		rest := func() { c.data(put, true, make([]byte, 10000)) }
+		cc := r.clientOf(c)
 		if answerFirst {
 			req.answer(req.id)
 		} else {
 			rest()
 			waitFor(t, "the client's end has come", func() bool {
-				cc := r.clientOf(c)
 				cc.mu.Lock()
 				defer cc.mu.Unlock()
 				return cc.streams[put].over
@@ -262,12 +262,15 @@ func TestAnsweredBeforeItWasTaken(t *testing.T) {
 		if answerFirst {
 			rest()
 		}
-		waitFor(t, "no stream is left at the member", func() bool {
-			mc := r.relay.poolList()[0].list()[0]
-			mc.mu.Lock()
-			defer mc.mu.Unlock()
-			return len(mc.streams) == 0 && mc.queued == 0
+		h.cancelled(t, req.id)
+		waitFor(t, "the client's window is whole", func() bool {
+			cc.mu.Lock()
+			defer cc.mu.Unlock()
+			return len(cc.streams) == 0 && cc.recvLeft+cc.recvOwed == clientWindow
 		})
+		if n := memberStreams(r.relay); n > 0 {
+			t.Fatalf("%d streams are left at the member", n)
+		}
 		next := c.open(pathRange, false)
 		req = <-h.requests
 		req.answer(req.id)
@@ -319,8 +322,11 @@ func TestAnsweredBeforeItWasAsked(t *testing.T) {
 				early = c.open(pathPut, true)
 				req := <-h.requests
 				answer(req.peer, req.id)
+				h.cancelled(t, req.id)
 			}
-			waitFor(t, "nothing of it is left at the member", func() bool { return memberStreams(r.relay) == 0 })
+			if n := memberStreams(r.relay); n > 0 {
+				t.Fatalf("%d streams are left at the member", n)
+			}
 			_ = c.fr.WriteWindowUpdate(early, 3*window)
 			if o := c.wait(early); o.wasRST || o.gone {
 				t.Fatalf("got %+v", o)

@@ -3,6 +3,7 @@ package h2
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -13,6 +14,7 @@ import (
 type held struct {
 	*fakeMember
 	requests chan heldRequest
+	resets   sync.Map // codes by stream ID
 }
 
 type heldRequest struct {
@@ -26,13 +28,25 @@ func startHeld(t *testing.T, change ...func(m *fakeMember)) *held {
 	h := &held{requests: make(chan heldRequest, 100)}
 	h.fakeMember = startMember(t, func(m *fakeMember, p *peer) {
 		for fr := p.next(); fr != nil; fr = p.next() {
-			if f, ok := fr.(*http2.MetaHeadersFrame); ok {
+			switch f := fr.(type) {
+			case *http2.MetaHeadersFrame:
 				m.saw(f)
 				h.requests <- heldRequest{p, f.StreamID, f.PseudoValue("path")}
+			case *http2.RSTStreamFrame:
+				h.resets.Store(f.StreamID, f.ErrCode)
 			}
 		}
 	}, change...)
 	return h
+}
+
+// cancelled waits until the member was told that a stream is of no use any more.
+func (h *held) cancelled(t *testing.T, id uint32) {
+	t.Helper()
+	waitFor(t, "the member is told", func() bool {
+		code, ok := h.resets.Load(id)
+		return ok && code == http2.ErrCodeCancel
+	})
 }
 
 // settle sends SETTINGS to the relay and waits until they count.

@@ -159,15 +159,18 @@ func (sd *side) conclude() {
 }
 
 // answered forgets a member's stream whose answer is complete. What has not been sent of
-// its request is of no use any more, and the member has no reason to give a window for it.
-func (sd *side) answered() {
+// its request is of no use any more, and the member has no reason to give a window for
+// it: it is told, which needs a flush.
+func (sd *side) answered() (told bool) {
 	switch {
 	case sd.dead:
 	case sd.ended:
 		sd.conclude()
 	default:
 		sd.rst(codeCancel)
+		return true
 	}
+	return false
 }
 
 // dropTrailers lets go of what was said, or has nobody to hear it.
