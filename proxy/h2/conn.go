@@ -182,11 +182,14 @@ func (c *conn) flush(b *batch) {
 	}
 	for !c.closed {
 		c.produce()
-		if len(c.out) == 0 || c.sock.Pending() > 0 {
+		if len(c.out) == 0 {
 			break
 		}
-		if c.sock.Failed() { // what is left was never given to write
+		pending, failed := c.sock.State()
+		if failed { // what is left was never given to write
 			c.closeLocked()
+		}
+		if failed || pending > 0 {
 			break
 		}
 		had := c.appended

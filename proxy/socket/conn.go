@@ -112,16 +112,16 @@ func (c *Conn) NonBlocking(timeout time.Duration, onDrain func()) {
 // Pending is the number of bytes that were written but not yet taken by the
 // kernel.
 func (c *Conn) Pending() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.pending) + c.leaving
+	n, _ := c.State()
+	return n
 }
 
-// Failed says whether a write has failed. Then no later one reaches the kernel.
-func (c *Conn) Failed() bool {
+// State is Pending, and whether a write has failed: then no later one reaches the
+// kernel.
+func (c *Conn) State() (pending int, failed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err != nil
+	return len(c.pending) + c.leaving, c.err != nil
 }
 
 // Read implements net.Conn. There is one reader.
