@@ -248,22 +248,26 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	if !whole {
 		says = says[:rand.IntN(len(says))]
 	}
-	said, gone := make(chan struct{}), make(chan struct{})
+	said, gone := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(gone)
 		_, err := c.Write(says)
-		if err != nil || l.gathering == nil || kind.hears == "" || hears(c, kind.hears) {
-			close(said)
+		if err == nil && l.gathering != nil && kind.hears != "" {
+			err = hears(c, kind.hears)
 		}
+		said <- err
 		if kind.name == "keep-alive" || rand.IntN(2) == 0 { // the others read nothing more
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}()
 	if l.gathering != nil {
 		select {
-		case <-said:
+		case err = <-said:
 		case <-time.After(patience):
-			err = fmt.Errorf("%s: nothing is heard", kind.name)
+			err = errors.New("nothing is heard")
+		}
+		if err != nil {
+			err = fmt.Errorf("%s from %v: %w", kind.name, c.LocalAddr(), err)
 		}
 		l.gathering.one()
 		select {
@@ -281,17 +285,17 @@ func (l *leavers) one(ctx context.Context, n int) error {
 }
 
 // hears reads until a word has come.
-func hears(c net.Conn, word string) bool {
+func hears(c net.Conn, word string) error {
 	var all strings.Builder
 	p := make([]byte, 4<<10)
 	for !strings.Contains(all.String(), word) {
 		n, err := c.Read(p)
 		if err != nil {
-			return false
+			return fmt.Errorf("%w after %q", err, all.String())
 		}
 		all.Write(p[:n])
 	}
-	return true
+	return nil
 }
 
 // leave ends a connection in one of three ways.

@@ -165,6 +165,8 @@ func (x *exchange) refuseLoop(text string) after {
 //	-----------+-------------------------+-----------------------------+---------------------------
 //	nothing    | dial, TLS handshake, or | any                         | the next member; none left:
 //	           | pooled connection ended |                             | 502 with the last cause
+//	nothing    | no connection in time   | any                         | the next member; none left:
+//	           |                         |                             | it again, while it is usable
 //	anything   | before an answer        | read, body kept or none     | the next member; none left:
 //	           |                         |                             | 502 with the last cause
 //	anything   | before an answer        | read with a body streamed   | 502, not sent again
@@ -185,17 +187,18 @@ func (x *exchange) forward(ctx context.Context) after {
 		x.r.Stats.Left.Add(1)
 		return cutOff
 	}
-	var tried []*director.Endpoint
-	var last error
-	var why stats.Cause
+	var t trials
 	for {
 		downs := x.r.downs.Load()
-		e, err := x.choose(tried)
+		e, err := x.choose(t.failed)
 		if err != nil {
-			return x.nobodyLeft(last)
+			if t.again() {
+				continue
+			}
+			return x.nobodyLeft(t.last)
 		}
-		if len(tried) > 0 {
-			x.r.Retries.Add(why)
+		if t.last != nil {
+			x.r.Retries.Add(t.why)
 		}
 		m, err := x.r.members.take(ctx, e, x.cl)
 		if x.cl.isOver() {
@@ -206,7 +209,7 @@ func (x *exchange) forward(ctx context.Context) after {
 			return cutOff
 		}
 		if err != nil {
-			tried, last, why = append(tried, e), blame(last, e, err), stats.NotConnected
+			t.add(e, err, stats.NotConnected)
 			continue
 		}
 		if x.r.downs.Load() != downs && !e.Usable() {
@@ -222,24 +225,12 @@ func (x *exchange) forward(ctx context.Context) after {
 		if next, final := x.failed(a, err); final {
 			return next
 		}
-		tried, last, why = append(tried, e), blame(last, e, err), stats.Unprocessed
+		why := stats.Unprocessed
 		if !errors.Is(err, director.ErrLoop) && a.m.sent { // after a loop the connection may be another's already
 			why = stats.Unanswered
 		}
+		t.add(e, err, why)
 	}
-}
-
-// blame names the member and what failed there. A loop is the last cause only
-// where there is no other.
-func blame(last error, e *director.Endpoint, err error) error {
-	if last != nil && errors.Is(err, director.ErrLoop) {
-		return last
-	}
-	var de *director.DialError
-	if errors.As(err, &de) {
-		return fmt.Errorf("%s: %s: %w", e, de.Step, de.Err)
-	}
-	return fmt.Errorf("%s: %w", e, err)
 }
 
 func (x *exchange) choose(tried []*director.Endpoint) (*director.Endpoint, error) {

@@ -42,6 +42,12 @@ func newPeer(t *testing.T, serve turn) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return servePeer(t, l, serve)
+}
+
+// servePeer is a member on a listener that is there.
+func servePeer(t *testing.T, l net.Listener, serve turn) *peer {
+	t.Helper()
 	p := &peer{url: "http://" + l.Addr().String(), l: l}
 	var wg sync.WaitGroup
 	wg.Add(1)
