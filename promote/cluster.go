@@ -60,7 +60,8 @@ const defaultDoubtPatience = time.Minute
 //	CATCH-UP: the member is        we
 //	no member                      *GoneError
 //	a voter                        are done
-//	silent, etcd runs              watch the snapshot's bytes
+//	silent, etcd runs              watch the snapshot's bytes; Stirred gives a
+//	                                 cluster where nobody writes an entry
 //	over 1,000 entries behind      wait
 //	at most 1,000, twice in a row  ask for the promotion, the leader first
 //	without progress for stall     *StalledError

@@ -33,6 +33,8 @@ type fakeVoter struct {
 	lists   []error
 	changes int
 	index   uint64 // committed
+	written func() // called at each Status, if not nil
+	alarms  int    // how often it was asked for its alarms, which is an entry
 }
 
 // step is what becomes of one change.
@@ -134,7 +136,18 @@ func (f *fakeVoter) MemberPromote(_ context.Context, r *pb.MemberPromoteRequest)
 func (f *fakeVoter) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.written != nil {
+		f.written()
+	}
 	return &pb.StatusResponse{Header: f.header(), Leader: fakeMember, RaftIndex: f.index, RaftTerm: 2, DbSize: 1 << 20}, nil
+}
+
+func (f *fakeVoter) Alarm(context.Context, *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alarms++
+	f.index++
+	return &pb.AlarmResponse{Header: f.header()}, nil
 }
 
 func (f *fakeVoter) change(apply func()) error {

@@ -113,6 +113,18 @@ func (p *panel) promote(ctx context.Context, id uint64) error {
 	return v.check(answer.Header)
 }
 
+// stir has the leader write an entry that changes nothing: the list of alarms is
+// asked for through the log (Alarm, server/etcdserver/v3_server.go).
+func (p *panel) stir(ctx context.Context) {
+	v, err := p.voter(ctx, p.leader)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, panelTimeout)
+	defer cancel()
+	_, _ = v.etcd.AlarmList(ctx)
+}
+
 func (p *panel) voter(ctx context.Context, i int) (*voter, error) {
 	if p.voters[i] == nil {
 		v, err := p.cluster.open(ctx, p.cluster.Endpoints[i])

@@ -169,7 +169,10 @@ func (p *Promotion) catchUp(ctx context.Context) (*Facts, error) {
 			return nil, err
 		}
 	}
-	if err := p.Cluster.CatchUp(ctx, p.memberID(), p.Joiner, p.StallTimeout, p.ended, p.Progress); err != nil {
+	err := p.Cluster.Stirred(ctx, func() error {
+		return p.Cluster.CatchUp(ctx, p.memberID(), p.Joiner, p.StallTimeout, p.ended, p.Progress)
+	})
+	if err != nil {
 		return nil, err
 	}
 	p.say("member %s is a voter", p.Journal.Facts.MemberID)
@@ -206,8 +209,10 @@ func (p *Promotion) darkSince() time.Time {
 
 // awaitServing waits until the member answers by itself.
 func (p *Promotion) awaitServing(ctx context.Context) error {
-	err := p.Joiner.Serves(ctx, p.memberID(), p.ended, p.StallTimeout, func(waited time.Duration, last error) {
-		p.say("waiting for etcd to serve for %v: last answer: %s", waited.Round(time.Second), plain(last))
+	err := p.Cluster.Stirred(ctx, func() error {
+		return p.Joiner.Serves(ctx, p.memberID(), p.ended, p.StallTimeout, func(waited time.Duration, last error) {
+			p.say("waiting for etcd to serve for %v: last answer: %s", waited.Round(time.Second), plain(last))
+		})
 	})
 	var ended *EndedError
 	if errors.As(err, &ended) {

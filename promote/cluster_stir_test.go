@@ -1,0 +1,48 @@
+package promote
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// TestStirred: a cluster gets entries while nobody writes, and none while somebody
+// does.
+func TestStirred(t *testing.T) {
+	for name, written := range map[string]bool{"quiet": false, "written to": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakeVoter(t)
+			f.index = 10000
+			looks := 0
+			f.written = func() {
+				looks++
+				if written {
+					f.index++
+				}
+			}
+			seen := func() (int, int) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				return looks, f.alarms
+			}
+			over := errors.New("over")
+			c := &Cluster{ID: fakeCluster, Endpoints: []string{f.url}}
+			err := c.Stirred(t.Context(), func() error {
+				for limit := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+					if looked, _ := seen(); looked > 3 || time.Now().After(limit) {
+						return over
+					}
+				}
+			})
+			if !errors.Is(err, over) {
+				t.Errorf("got %v", err)
+			}
+			// The fourth look may have had no time for its entry.
+			looked, entries := seen()
+			if written && entries != 0 || !written && entries < 2 || looked < 4 {
+				t.Errorf("%d entries in %d looks", entries, looked)
+			}
+		})
+	}
+}
