@@ -14,50 +14,103 @@ import (
 // who connects in order to ask has it at hand.
 const silentGrace = 500 * time.Millisecond
 
+const (
+	// lateLimit is how long a new connection may wait for one that can give way,
+	// where we are late with reading all of them.
+	lateLimit = time.Second
+	// latePause is the time between two looks for it.
+	latePause = time.Millisecond
+	// lateLooks bounds one look.
+	lateLooks = 64
+)
+
 // connections are the client connections of a server. There are at most max, and
 // those on which no request has come yet give way to new ones: a flood of them
-// shuts nobody out.
+// shuts nobody out. One gives way only where all that its client has sent was read,
+// and its turn begins anew with each stage that it reaches: that we are late is not
+// the client's fault.
 type connections struct {
 	max int // 0: no limit
 
 	mu       sync.Mutex
 	open     int
-	unproved list.List                  // of net.Conn: no request has come on them; the oldest first
-	places   map[net.Conn]*list.Element // theirs in unproved
-	quiet    map[net.Conn]struct{}      // nothing was read from them yet
+	unproved list.List                      // of *socket.Conn: no request has come on them; the next to give way first
+	places   map[*socket.Conn]*list.Element // theirs in unproved
+	quiet    map[net.Conn]struct{}          // nothing was read from them yet
 	draining bool
 	none     chan struct{} // closed when open becomes 0; nil while nobody waits
 }
 
 // begin takes a connection in, for which another one may have to give way; false
 // means that there is no room for it.
-func (c *connections) begin(nc net.Conn) (gaveWay net.Conn, ok bool) {
+func (c *connections) begin(s *socket.Conn) (gaveWay *socket.Conn, ok bool) {
+	for began := time.Now(); ; time.Sleep(latePause) {
+		gaveWay, ok, late := c.take(s, time.Since(began) >= lateLimit)
+		if !late {
+			return gaveWay, ok
+		}
+	}
+}
+
+// take is begin, once. late means that all connections that could give way have
+// something that we have not read; must, that the oldest of them gives way then.
+func (c *connections) take(s *socket.Conn, must bool) (gaveWay *socket.Conn, ok, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.max > 0 && c.open >= c.max+c.leaving() {
-		oldest := c.unproved.Front()
-		if oldest == nil {
-			return nil, false
+		if c.unproved.Len() == 0 {
+			return nil, false, false
 		}
-		gaveWay = c.unproved.Remove(oldest).(net.Conn)
+		oldest := c.waiting()
+		if oldest == nil && !must {
+			return nil, false, true
+		}
+		if oldest == nil {
+			oldest = c.unproved.Front()
+		}
+		gaveWay = c.unproved.Remove(oldest).(*socket.Conn)
 		c.places[gaveWay] = nil // it is about to end
 		_ = gaveWay.Close()
 	}
 	c.open++
 	if c.places == nil {
-		c.places = map[net.Conn]*list.Element{}
+		c.places = map[*socket.Conn]*list.Element{}
 	}
-	c.places[nc] = c.unproved.PushBack(nc)
-	return gaveWay, true
+	c.places[s] = c.unproved.PushBack(s)
+	return gaveWay, true, false
+}
+
+// waiting is the oldest unproved connection that has nothing for us to read, nil
+// where a look finds none; c.mu is held. Those with something become the youngest.
+func (c *connections) waiting() *list.Element {
+	for range min(c.unproved.Len(), lateLooks) {
+		oldest := c.unproved.Front()
+		if !oldest.Value.(*socket.Conn).Ended() {
+			return oldest
+		}
+		c.unproved.MoveToBack(oldest)
+	}
+	return nil
 }
 
 // leaving is how many connections have given way and not ended yet; c.mu is held.
 func (c *connections) leaving() int { return len(c.places) - c.unproved.Len() }
 
-func (c *connections) end(nc net.Conn) {
+// reached notes that a connection has reached a stage, from which on it is its
+// client's turn. There are two, so that a slow client gains no more than that: TLS is
+// agreed on, and the protocol known.
+func (c *connections) reached(s *socket.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forget(nc)
+	if place := c.places[s]; place != nil {
+		c.unproved.MoveToBack(place)
+	}
+}
+
+func (c *connections) end(s *socket.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(s)
 	c.open--
 	if c.open == 0 && c.none != nil {
 		close(c.none)
@@ -73,17 +126,17 @@ func (c *connections) proved(nc net.Conn) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.places[s.Conn] != nil {
-		c.forget(s.Conn)
+	if c.places[s] != nil {
+		c.forget(s)
 	}
 }
 
 // forget drops a connection's place; c.mu is held.
-func (c *connections) forget(nc net.Conn) {
-	if place := c.places[nc]; place != nil {
+func (c *connections) forget(s *socket.Conn) {
+	if place := c.places[s]; place != nil {
 		c.unproved.Remove(place)
 	}
-	delete(c.places, nc)
+	delete(c.places, s)
 }
 
 // count is how many are open.

@@ -174,7 +174,14 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			_ = nc.Close()
 			continue
 		}
-		gaveWay, ok := s.conns.begin(nc)
+		c, err := socket.New(nc, s.watcher)
+		if err != nil {
+			s.Logger.Debug("connection refused", "client", nc.RemoteAddr().String(), "error", err)
+			_ = nc.Close()
+			continue
+		}
+		c.Count = &s.clientBytes
+		gaveWay, ok := s.conns.begin(c)
 		switch {
 		case !ok:
 			s.refusals.Refuse(stats.Connections, l.url.String(), nc.RemoteAddr().String())
@@ -184,9 +191,9 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 			s.refusals.Refuse(stats.Silent, l.url.String(), gaveWay.RemoteAddr().String())
 		}
 		go func() {
-			defer s.conns.end(nc)
+			defer s.conns.end(c)
 			defer nc.Close()
-			if err := s.serve(ctx, l, nc); err != nil {
+			if err := s.serve(ctx, l, c); err != nil {
 				s.Logger.Debug("connection refused", "client", nc.RemoteAddr().String(), "error", err)
 			}
 		}()
@@ -194,39 +201,38 @@ func (s *Server) accept(ctx context.Context, l *listener) {
 }
 
 // serve finds out which protocol a connection speaks and hands it to its relay.
-func (s *Server) serve(ctx context.Context, l *listener, nc net.Conn) error {
-	c, err := socket.New(nc, s.watcher)
-	if err != nil {
-		return err
-	}
-	c.Count = &s.clientBytes
+func (s *Server) serve(ctx context.Context, l *listener, c *socket.Conn) error {
 	var conn net.Conn = c
-	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	if l.secure {
-		if conn, err = s.handshake(ctx, c); err != nil {
+		secure, err := s.handshake(ctx, c)
+		if err != nil {
 			stop()
 			return fmt.Errorf("TLS handshake: %w", err)
 		}
+		conn = secure
+		s.conns.reached(c)
 	}
 	spoken := s.conns.silent(conn, s.IdleTimeout)
 	first, two, err := sniff(conn, s.HeaderTimeout)
 	spoken()
 	stop()
+	s.conns.reached(c)
 	switch {
 	case err != nil && errors.Is(err, io.EOF):
 		return nil
 	case err != nil && len(first) > 0 && errors.Is(err, os.ErrDeadlineExceeded):
-		s.refusals.Refuse(stats.HeaderTimeout, "preface", nc.RemoteAddr().String())
+		s.refusals.Refuse(stats.HeaderTimeout, "preface", c.RemoteAddr().String())
 		return err
 	case err != nil:
 		return err
 	case first[0] == recordHandshake && !l.secure:
-		s.refusals.Refuse(stats.TLSHandshake, "TLS on an http URL", nc.RemoteAddr().String())
+		s.refusals.Refuse(stats.TLSHandshake, "TLS on an http URL", c.RemoteAddr().String())
 		farewell(conn, "Client sent a TLS handshake to an HTTP server.")
 	case two:
 		s.h2.Serve(ctx, conn, first)
 	case negotiated(conn) == "h2": // RFC 9113 section 3.4: what is no preface is no HTTP/1.1 either
-		s.refusals.Refuse(stats.Malformed, "preface", nc.RemoteAddr().String())
+		s.refusals.Refuse(stats.Malformed, "preface", c.RemoteAddr().String())
 		_ = conn.Close() // with TLS's own end
 	default:
 		s.h1.Serve(ctx, conn, first)
