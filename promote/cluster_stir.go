@@ -20,20 +20,18 @@ const stirInterval = time.Second
 // times.
 func (c *Cluster) Stirred(ctx context.Context, wait func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		c.stir(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	return wait()
+	ended := make(chan error)
+	go func() { ended <- c.stir(ctx) }()
+	err := wait()
+	cancel()
+	if stirErr := <-ended; stirErr != nil && err != nil && !isFinal(err) {
+		c.say("the cluster got no entry meanwhile: " + plain(stirErr))
+	}
+	return err
 }
 
-// stir goes on until the context ends. What fails is for wait to tell.
-func (c *Cluster) stir(ctx context.Context) {
+// stir goes on until the context ends, or the cluster refuses our user.
+func (c *Cluster) stir(ctx context.Context) error {
 	p := newPanel(c)
 	defer p.close()
 	ticker := time.NewTicker(stirInterval)
@@ -41,6 +39,9 @@ func (c *Cluster) stir(ctx context.Context) {
 	var last uint64
 	for {
 		index, _, err := p.ask(ctx)
+		if isFinal(err) {
+			return err
+		}
 		if err == nil && index == last {
 			p.stir(ctx)
 			index++ // the entry
@@ -48,7 +49,7 @@ func (c *Cluster) stir(ctx context.Context) {
 		last = index
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticker.C:
 		}
 	}

@@ -15,60 +15,76 @@ import (
 const silentGrace = 500 * time.Millisecond
 
 const (
-	// lateLimit is how long a new connection may wait for one that can give way,
-	// where we are late with reading all of them.
-	lateLimit = time.Second
-	// latePause is the time between two looks for it.
+	// lateLimit is how long a new connection may wait where we are late with
+	// reading the one that is to give way.
+	lateLimit = 500 * time.Millisecond
+	// latePause is the time between two looks at that one.
 	latePause = time.Millisecond
-	// lateLooks bounds one look.
-	lateLooks = 64
+	// lateTurn is the time that it has when its bytes were read: for us to judge
+	// them, and for its client to answer.
+	lateTurn = 10 * time.Millisecond
 )
 
 // connections are the client connections of a server. There are at most max, and
 // those on which no request has come yet give way to new ones: a flood of them
 // shuts nobody out. One gives way only where all that its client has sent was read,
 // and its turn begins anew with each stage that it reaches: that we are late is not
-// the client's fault.
+// the client's fault. Nor do younger ones give way in its place, and so all
+// accepting waits, a little.
 type connections struct {
 	max int // 0: no limit
 
 	mu       sync.Mutex
 	open     int
-	unproved list.List                      // of *socket.Conn: no request has come on them; the next to give way first
+	unproved list.List                      // of *newcomer: no request has come on them; the next to give way first
 	places   map[*socket.Conn]*list.Element // theirs in unproved
 	quiet    map[net.Conn]struct{}          // nothing was read from them yet
 	draining bool
 	none     chan struct{} // closed when open becomes 0; nil while nobody waits
 }
 
+// newcomer is a connection on which no request has come yet.
+type newcomer struct {
+	*socket.Conn
+	unread time.Time // when bytes of its client were last seen to wait
+}
+
+// late tells whether it is our turn, and not its client's.
+func (n *newcomer) late(now time.Time) bool {
+	if n.Ended() {
+		n.unread = now
+	}
+	return now.Sub(n.unread) < lateTurn
+}
+
 // begin takes a connection in, for which another one may have to give way; false
 // means that there is no room for it.
 func (c *connections) begin(s *socket.Conn) (gaveWay *socket.Conn, ok bool) {
 	for began := time.Now(); ; time.Sleep(latePause) {
-		gaveWay, ok, late := c.take(s, time.Since(began) >= lateLimit)
+		now := time.Now()
+		gaveWay, ok, late := c.take(s, now, now.Sub(began) >= lateLimit)
 		if !late {
 			return gaveWay, ok
 		}
 	}
 }
 
-// take is begin, once. late means that all connections that could give way have
-// something that we have not read; must, that the oldest of them gives way then.
-func (c *connections) take(s *socket.Conn, must bool) (gaveWay *socket.Conn, ok, late bool) {
+// take is begin, once. late means that we are with the one that is to give way;
+// must, that it does all the same.
+func (c *connections) take(s *socket.Conn, now time.Time, must bool) (gaveWay *socket.Conn, ok, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.max > 0 && c.open >= c.max+c.leaving() {
-		if c.unproved.Len() == 0 {
+		next := c.unproved.Front()
+		if next == nil {
 			return nil, false, false
 		}
-		oldest := c.waiting()
-		if oldest == nil && !must {
+		n := next.Value.(*newcomer)
+		if n.late(now) && !must {
 			return nil, false, true
 		}
-		if oldest == nil {
-			oldest = c.unproved.Front()
-		}
-		gaveWay = c.unproved.Remove(oldest).(*socket.Conn)
+		c.unproved.Remove(next)
+		gaveWay = n.Conn
 		c.places[gaveWay] = nil // it is about to end
 		_ = gaveWay.Close()
 	}
@@ -76,21 +92,8 @@ func (c *connections) take(s *socket.Conn, must bool) (gaveWay *socket.Conn, ok,
 	if c.places == nil {
 		c.places = map[*socket.Conn]*list.Element{}
 	}
-	c.places[s] = c.unproved.PushBack(s)
+	c.places[s] = c.unproved.PushBack(&newcomer{Conn: s})
 	return gaveWay, true, false
-}
-
-// waiting is the oldest unproved connection that has nothing for us to read, nil
-// where a look finds none; c.mu is held. Those with something become the youngest.
-func (c *connections) waiting() *list.Element {
-	for range min(c.unproved.Len(), lateLooks) {
-		oldest := c.unproved.Front()
-		if !oldest.Value.(*socket.Conn).Ended() {
-			return oldest
-		}
-		c.unproved.MoveToBack(oldest)
-	}
-	return nil
 }
 
 // leaving is how many connections have given way and not ended yet; c.mu is held.

@@ -10,16 +10,15 @@ import (
 	"etcdops/proxy/socket"
 )
 
-// TestWhoGivesWay: the oldest connection does where nothing on it waits to be read;
-// one whose client has spoken does not, however late we are, unless all have.
+// TestWhoGivesWay: the oldest connection does, but not while its client's bytes wait
+// to be read or were read a moment ago; then the new one waits, for a time.
 func TestWhoGivesWay(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var all []*socket.Conn
-	dial := func(speaks bool) *socket.Conn {
+	dial := func() (s *socket.Conn, client net.Conn) {
 		client, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -30,48 +29,56 @@ func TestWhoGivesWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { nc.Close() })
-		s, err := socket.New(nc, nil)
-		if err != nil {
+		if s, err = socket.New(nc, nil); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, s)
-		if speaks {
-			if _, err := client.Write([]byte("P")); err != nil {
-				t.Fatal(err)
-			}
-			waitUntil(t, "it has arrived", s.Ended)
-		}
-		return s
+		return s, client
 	}
-	c := &connections{max: 3}
-	begun := func(name string, s, want *socket.Conn) {
+	speak := func(s *socket.Conn, client net.Conn) {
+		if _, err := client.Write([]byte("P")); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "it has arrived", s.Ended)
+	}
+	c := &connections{max: 2}
+	now := time.Now()
+	taken := func(name string, s *socket.Conn, must bool, want *socket.Conn) {
 		t.Helper()
-		if gaveWay, ok := c.begin(s); !ok || gaveWay != want {
-			t.Fatalf("%s: %p gave way, %t; want %p", name, gaveWay, ok, want)
+		if gaveWay, ok, late := c.take(s, now, must); !ok || late || gaveWay != want {
+			t.Fatalf("%s: %p gave way, %t, late %t; want %p", name, gaveWay, ok, late, want)
 		}
 	}
-	first := dial(true)
-	second := dial(false)
-	third := dial(true)
-	begun("first", first, nil)
-	begun("second", second, nil)
-	begun("third", third, nil)
-
-	fourth := dial(true)
-	begun("the silent one, though the first is older", fourth, second)
-
-	// All have spoken: the next waits for one that was read, as first is now.
-	fifth := dial(true)
-	read := time.AfterFunc(50*time.Millisecond, func() { _, _ = first.Read(make([]byte, 1)) })
-	defer read.Stop()
-	begun("the one that was read", fifth, first)
-
-	last := dial(true)
-	began := time.Now()
-	if gaveWay, ok := c.begin(last); !ok || gaveWay == nil || time.Since(began) < lateLimit {
-		t.Errorf("%p gave way, %t, after %v; want one, after %v", gaveWay, ok, time.Since(began), lateLimit)
+	late := func(name string, s *socket.Conn) {
+		t.Helper()
+		if gaveWay, ok, late := c.take(s, now, false); ok || !late || gaveWay != nil {
+			t.Fatalf("%s: %p gave way, %t, late %t; want to wait", name, gaveWay, ok, late)
+		}
 	}
-	for _, s := range all {
+	first, client := dial()
+	second, _ := dial()
+	taken("room", first, false, nil)
+	taken("room", second, false, nil)
+
+	speak(first, client)
+	third, _ := dial()
+	late("unread", third)
+	_, _ = first.Read(make([]byte, 1))
+	late("read just now", third)
+	now = now.Add(lateTurn)
+	taken("read before", third, false, first)
+	fourth, client := dial()
+	taken("silent", fourth, false, second)
+
+	_ = third.Close()
+	c.end(third)
+	fifth, _ := dial()
+	taken("room again", fifth, false, nil)
+	speak(fourth, client)
+	sixth, _ := dial()
+	late("unread", sixth)
+	taken("unread for too long", sixth, true, fourth)
+
+	for _, s := range []*socket.Conn{first, second, fourth, fifth, sixth} {
 		c.end(s)
 	}
 	if c.open != 0 || c.unproved.Len() != 0 || len(c.places) != 0 {
