@@ -20,7 +20,7 @@ const stirInterval = time.Second
 // times.
 func (c *Cluster) Stirred(ctx context.Context, wait func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { ended <- c.stir(ctx) }()
 	err := wait()
 	cancel()

@@ -46,21 +46,6 @@ func becomes(t *testing.T, p Process, args ...string) {
 	})
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for !condition() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not in a minute: %s", what)
-		case <-ticker.C:
-		}
-	}
-}
-
 func TestProcessLooks(t *testing.T) {
 	cmd := startProgram(t, []string{"A=one", "B=two words"}, "sleep", "1000")
 	p := mustFind(t, cmd.Process.Pid)
