@@ -272,22 +272,13 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	said, gone := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(gone)
-		_, err := c.Write(says)
-		if err == nil && l.gathering != nil && kind.hears != "" {
-			err = hears(c, kind.hears)
-		}
-		said <- err
+		said <- l.say(c, kind, says)
 		if kind.name == "keep-alive" || rand.IntN(2) == 0 { // the others read nothing more
 			_, _ = io.Copy(io.Discard, c)
 		}
 	}()
 	if l.gathering != nil {
-		select {
-		case err = <-said:
-		case <-time.After(patience):
-			err = errors.New("nothing is heard")
-		}
-		if err != nil {
+		if err = <-said; err != nil {
 			err = fmt.Errorf("%s from %v: %w", kind.name, c.LocalAddr(), err)
 		}
 		l.gathering.one()
@@ -303,6 +294,24 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	l.leave(raw.(*net.TCPConn), gone)
 	<-gone
 	return err
+}
+
+// say says it; who gathers waits for the answer too, both while patience lasts.
+func (l *leavers) say(c net.Conn, kind *leaverKind, says []byte) error {
+	if l.gathering == nil {
+		_, err := c.Write(says)
+		return err
+	}
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := c.Write(says); err != nil {
+		return err
+	}
+	if err := hears(c, kind.hears); err != nil {
+		return err
+	}
+	return c.SetDeadline(time.Time{})
 }
 
 // hears reads until a word has come.

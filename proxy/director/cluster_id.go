@@ -24,6 +24,11 @@ import (
 // as the probe needs to find out that a member is stopped.
 const verifyTimeout = 3 * time.Second
 
+// lateAnswers is how often the only usable member is asked again when its answer did
+// not come in time: the question stands behind thousands of new connections there,
+// and they are served in the end.
+const lateAnswers = 3
+
 // ForeignError says that the member of another cluster answers at a client URL.
 type ForeignError struct{ Pinned, Seen uint64 }
 
@@ -37,6 +42,7 @@ type verification struct {
 	began time.Time
 	done  chan struct{}
 	err   error
+	late  bool // no answer came in time
 }
 
 // verifier keeps the last question of an endpoint.
@@ -50,18 +56,36 @@ type verifier struct {
 // one listener gives to one process: if that process is another one than the
 // first connection's, the first has gone.
 func (e *Endpoint) verify(ctx context.Context, since time.Time) error {
+	_, err := e.verifyOnce(ctx, since)
+	return err
+}
+
+// verifyPatiently is verify, but asks a member again that is late while the probe
+// finds it alive and no other one is usable.
+func (e *Endpoint) verifyPatiently(ctx context.Context, since time.Time) error {
+	for again := 0; ; again++ {
+		v, err := e.verifyOnce(ctx, since)
+		if v == nil || !v.late || again == lateAnswers || !e.d.onlyUsable(e) {
+			return err
+		}
+		since = v.began.Add(1)
+	}
+}
+
+// verifyOnce returns the question that has told, nil if none did.
+func (e *Endpoint) verifyOnce(ctx context.Context, since time.Time) (*verification, error) {
 	if e.ClusterID == 0 {
-		return nil
+		return nil, nil
 	}
 	for {
 		v := e.question(since)
 		select {
 		case <-v.done:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if !v.began.Before(since) {
-			return v.err
+			return v, v.err
 		}
 	}
 }
@@ -89,6 +113,7 @@ func (e *Endpoint) question(since time.Time) *verification {
 		ctx, cancel := context.WithTimeout(e.d.ctx, verifyTimeout)
 		defer cancel()
 		v.err = e.ask(ctx)
+		v.late = v.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) || Late(v.err)
 	}()
 	return v
 }
@@ -105,6 +130,9 @@ func (e *Endpoint) ask(ctx context.Context) error {
 		return err // its text is about the connection, and the question has no part in it
 	}
 	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("%w within %v", errSilent, verifyTimeout)
+		}
 		return fmt.Errorf("which cluster it serves is not known: %w", err)
 	}
 	if seen == e.ClusterID {

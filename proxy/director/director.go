@@ -247,6 +247,13 @@ func (d *Director) AnyUsable() bool {
 	return slices.ContainsFunc(d.order, (*Endpoint).Usable)
 }
 
+// onlyUsable says whether the endpoint is healthy and no other one is.
+func (d *Director) onlyUsable(e *Endpoint) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return e.Usable() && !slices.ContainsFunc(d.order, func(o *Endpoint) bool { return o != e && o.Usable() })
+}
+
 // Foreign says that another cluster answers at some client URL and that no
 // endpoint is usable; nil where it is not so.
 func (d *Director) Foreign() *ForeignError { return d.foreign.Load() }

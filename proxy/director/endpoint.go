@@ -106,6 +106,14 @@ func (e *DialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Step, e.U
 // Unwrap implements error unwrapping.
 func (e *DialError) Unwrap() error { return e.Err }
 
+// Late tells whether err says that a member took no connection in time, which one
+// whose queue of new connections is full does not.
+func Late(err error) bool {
+	var de *DialError
+	var timeout net.Error
+	return errors.As(err, &de) && de.Step == "dial" && errors.As(err, &timeout) && timeout.Timeout()
+}
+
 // ErrNoHTTP2 says that a member's TLS listener did not choose HTTP/2.
 var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 
@@ -116,7 +124,7 @@ var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
 	c, err := e.dial(ctx, proto)
 	if err == nil {
-		if unsure := e.verify(ctx, time.Now()); unsure != nil {
+		if unsure := e.verifyPatiently(ctx, time.Now()); unsure != nil {
 			_ = c.Close()
 			var refused *DialError
 			if c = nil; !errors.As(unsure, &refused) {

@@ -3,7 +3,6 @@ package h1
 import (
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 
 	"etcdops/proxy/director"
@@ -31,9 +30,7 @@ type trials struct {
 // add notes that a member failed.
 func (t *trials) add(e *director.Endpoint, err error, why stats.Cause) {
 	t.failed, t.last, t.why = append(t.failed, e), blame(t.last, e, err), why
-	var de *director.DialError
-	var timeout net.Error
-	if errors.As(err, &de) && de.Step == "dial" && errors.As(err, &timeout) && timeout.Timeout() {
+	if director.Late(err) {
 		t.late = append(t.late, e)
 	}
 }
