@@ -20,14 +20,17 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// verifyTimeout is how long the question for the cluster's ID may take: as long
-// as the probe needs to find out that a member is stopped.
-const verifyTimeout = 3 * time.Second
-
-// lateAnswers is how often the only usable member is asked again when its answer did
-// not come in time: the question stands behind thousands of new connections there,
-// and they are served in the end.
-const lateAnswers = 3
+const (
+	// verifyTimeout is how long the question for the cluster's ID may take: as long as
+	// the probe needs to find out that a member is stopped.
+	verifyTimeout = 3 * time.Second
+	// verifyPatience is how long it may while the probe finds the member alive and no
+	// other endpoint is usable. The question stands there behind all connections that
+	// came before it, and where they are thousands, they all are served in the end.
+	verifyPatience = 12 * time.Second
+	// verifyLook is the time between two looks at whether it still is so.
+	verifyLook = 500 * time.Millisecond
+)
 
 // ForeignError says that the member of another cluster answers at a client URL.
 type ForeignError struct{ Pinned, Seen uint64 }
@@ -42,7 +45,6 @@ type verification struct {
 	began time.Time
 	done  chan struct{}
 	err   error
-	late  bool // no answer came in time
 }
 
 // verifier keeps the last question of an endpoint.
@@ -56,36 +58,18 @@ type verifier struct {
 // one listener gives to one process: if that process is another one than the
 // first connection's, the first has gone.
 func (e *Endpoint) verify(ctx context.Context, since time.Time) error {
-	_, err := e.verifyOnce(ctx, since)
-	return err
-}
-
-// verifyPatiently is verify, but asks a member again that is late while the probe
-// finds it alive and no other one is usable.
-func (e *Endpoint) verifyPatiently(ctx context.Context, since time.Time) error {
-	for again := 0; ; again++ {
-		v, err := e.verifyOnce(ctx, since)
-		if v == nil || !v.late || again == lateAnswers || !e.d.onlyUsable(e) {
-			return err
-		}
-		since = v.began.Add(1)
-	}
-}
-
-// verifyOnce returns the question that has told, nil if none did.
-func (e *Endpoint) verifyOnce(ctx context.Context, since time.Time) (*verification, error) {
 	if e.ClusterID == 0 {
-		return nil, nil
+		return nil
 	}
 	for {
 		v := e.question(since)
 		select {
 		case <-v.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		if !v.began.Before(since) {
-			return v, v.err
+			return v.err
 		}
 	}
 }
@@ -106,16 +90,33 @@ func (e *Endpoint) question(since time.Time) *verification {
 	}
 	v := &verification{began: time.Now(), done: make(chan struct{})}
 	e.verifier.last = v
-	e.d.probes.Add(1)
-	go func() {
-		defer e.d.probes.Done()
+	ctx, end := context.WithCancelCause(e.d.ctx)
+	e.d.probes.Go(func() { e.limit(ctx, end) })
+	e.d.probes.Go(func() {
 		defer close(v.done)
-		ctx, cancel := context.WithTimeout(e.d.ctx, verifyTimeout)
-		defer cancel()
+		defer end(nil)
 		v.err = e.ask(ctx)
-		v.late = v.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) || Late(v.err)
-	}()
+	})
 	return v
+}
+
+// limit ends a question that takes too long, with the reason.
+func (e *Endpoint) limit(ctx context.Context, end context.CancelCauseFunc) {
+	began := time.Now()
+	wait := time.NewTimer(verifyTimeout)
+	defer wait.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait.C:
+		}
+		if took := time.Since(began); took >= verifyPatience || !e.d.onlyUsable(e) {
+			end(fmt.Errorf("%w within %v", errSilent, took.Round(time.Second)))
+			return
+		}
+		wait.Reset(verifyLook)
+	}
 }
 
 // ask asks for the cluster's ID and keeps what the answer says of the endpoint.
@@ -125,15 +126,15 @@ func (e *Endpoint) ask(ctx context.Context) error {
 		e.LeadsBack()
 		return err
 	}
+	if late := context.Cause(ctx); err != nil && errors.Is(late, errSilent) {
+		return unknown(late)
+	}
 	var unmade *DialError
 	if errors.As(err, &unmade) {
 		return err // its text is about the connection, and the question has no part in it
 	}
 	if err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("%w within %v", errSilent, verifyTimeout)
-		}
-		return fmt.Errorf("which cluster it serves is not known: %w", err)
+		return unknown(err)
 	}
 	if seen == e.ClusterID {
 		if e.foreign.Swap(0) != 0 {
@@ -149,6 +150,8 @@ func (e *Endpoint) ask(ctx context.Context) error {
 	}
 	return foreign
 }
+
+func unknown(why error) error { return fmt.Errorf("which cluster it serves is not known: %w", why) }
 
 // verifyLead is how long one way of asking is alone before the other is tried too.
 const verifyLead = 250 * time.Millisecond
@@ -226,7 +229,7 @@ var emptyWatch = &etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchReq
 
 func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 	// Connected first, so that its error is seen as it is and nothing is tried again.
-	c, err := e.dial(ctx, "h2")
+	c, err := e.dial(ctx, "h2", 0)
 	if err != nil {
 		return 0, err
 	}
@@ -276,7 +279,7 @@ func (e *Endpoint) clusterIDByGRPC(ctx context.Context) (uint64, error) {
 const emptyWatchJSON = `{"create_request":{"key":"Yg==","range_end":"YQ=="}}`
 
 func (e *Endpoint) clusterIDByJSON(ctx context.Context) (uint64, error) {
-	c, err := e.dial(ctx, "http/1.1")
+	c, err := e.dial(ctx, "http/1.1", 0)
 	if err != nil {
 		return 0, err
 	}

@@ -122,9 +122,9 @@ var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 // Every error is a *DialError, and then nothing was sent; with a *ForeignError in
 // it, it was another cluster's. A failed dial asks the probe to look at the member.
 func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
-	c, err := e.dial(ctx, proto)
+	c, err := e.dial(ctx, proto, e.d.DialTimeout)
 	if err == nil {
-		if unsure := e.verifyPatiently(ctx, time.Now()); unsure != nil {
+		if unsure := e.verify(ctx, time.Now()); unsure != nil {
 			_ = c.Close()
 			var refused *DialError
 			if c = nil; !errors.As(unsure, &refused) {
@@ -139,8 +139,9 @@ func (e *Endpoint) Dial(ctx context.Context, proto string) (net.Conn, error) {
 	return c, err
 }
 
-func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
-	nc, err := e.connect(ctx)
+// dial makes a connection within limit, 0 for none but ctx's; TLS has its own.
+func (e *Endpoint) dial(ctx context.Context, proto string, limit time.Duration) (net.Conn, error) {
+	nc, err := e.connect(ctx, limit)
 	if err != nil {
 		return nil, &DialError{e.URL, "dial", plain(err)}
 	}
@@ -184,16 +185,16 @@ func (e *Endpoint) dial(ctx context.Context, proto string) (net.Conn, error) {
 	return t, nil
 }
 
-func (e *Endpoint) connect(ctx context.Context) (net.Conn, error) {
+func (e *Endpoint) connect(ctx context.Context, limit time.Duration) (net.Conn, error) {
 	if e.d.DialMember != nil {
-		if e.d.DialTimeout > 0 {
+		if limit > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, e.d.DialTimeout)
+			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 		}
 		return e.d.DialMember(ctx, e.Network, e.Address, e.TLS)
 	}
-	nd := net.Dialer{Timeout: e.d.DialTimeout, KeepAlive: keepAlive}
+	nd := net.Dialer{Timeout: limit, KeepAlive: keepAlive}
 	nd.SetMultipathTCP(false)
 	return nd.DialContext(ctx, e.Network, e.Address)
 }

@@ -2,12 +2,10 @@ package director
 
 import (
 	"context"
-	"net"
-	"os"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // unprobed makes the URLs endpoints of cluster 7 that no probe looks at, and returns
@@ -25,56 +23,54 @@ func unprobed(t *testing.T, d *Director, urls ...string) *Endpoint {
 	return d.order[0]
 }
 
-// TestLateAnswers: how often a member is asked for its cluster's ID whose queue of new
-// connections is full.
-func TestLateAnswers(t *testing.T) {
-	const always = 99
+// TestLimit: how long a member is waited for that takes the question and is silent.
+func TestLimit(t *testing.T) {
 	for name, c := range map[string]struct {
-		err       error // of the questions' dials
-		fail      int64 // how many of them
-		another   bool  // is usable
-		condemned bool  // by the probe, meanwhile
-		questions int64
-		ok        bool
+		condemned time.Duration // by the probe, after it; 0: never
+		another   bool          // is usable
+		answered  time.Duration // after it; 0: never
+		ends      time.Duration
+		text      string
 	}{
-		"the last time":     {err: os.ErrDeadlineExceeded, fail: lateAnswers, questions: lateAnswers + 1, ok: true},
-		"too late":          {err: os.ErrDeadlineExceeded, fail: always, questions: lateAnswers + 1},
-		"another is usable": {err: os.ErrDeadlineExceeded, fail: always, another: true, questions: 1},
-		"condemned":         {err: os.ErrDeadlineExceeded, fail: always, condemned: true, questions: 1},
-		"refused":           {err: syscall.ECONNREFUSED, fail: always, questions: 1},
+		"the only one":        {ends: verifyPatience, text: "no answer within 12s"},
+		"answered":            {answered: 10 * time.Second, ends: 10 * time.Second},
+		"another is usable":   {another: true, ends: verifyTimeout, text: "no answer within 3s"},
+		"condemned":           {condemned: 6*time.Second - 1, ends: 6 * time.Second, text: "no answer within 6s"},
+		"condemned at once":   {condemned: time.Second, ends: verifyTimeout, text: "no answer within 3s"},
+		"answered, then none": {answered: time.Second, condemned: 2 * time.Second, ends: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, url := startIDServer(t, 7)
-			var questions atomic.Int64
-			var e *Endpoint
-			d := newDirector(t, func(d *Director) {
-				d.DialTimeout = 0 // so that the questions' dials alone have a limit
-				d.DialMember = func(ctx context.Context, network, address string, _ bool) (net.Conn, error) {
-					_, question := ctx.Deadline()
-					if question && questions.Add(1) <= c.fail {
-						e.down.Store(c.condemned)
-						return nil, &net.OpError{Op: "dial", Net: network, Err: c.err}
-					}
-					return new(net.Dialer).DialContext(ctx, network, address)
+			synctest.Test(t, func(t *testing.T) {
+				urls := []string{"http://127.0.0.1:1"}
+				if c.another {
+					urls = append(urls, "http://127.0.0.1:2")
+				}
+				e := unprobed(t, &Director{}, urls...)
+				ctx, end := context.WithCancelCause(t.Context())
+				if c.condemned > 0 {
+					time.AfterFunc(c.condemned, func() { e.down.Store(true) })
+				}
+				if c.answered > 0 {
+					time.AfterFunc(c.answered, func() { end(nil) })
+				}
+				began := time.Now()
+				e.limit(ctx, end)
+				if took := time.Since(began); took != c.ends {
+					t.Errorf("it ended after %v, want %v", took, c.ends)
+				}
+				want := c.text
+				if want == "" {
+					want = context.Canceled.Error()
+				}
+				if cause := context.Cause(ctx); cause == nil || cause.Error() != want {
+					t.Errorf("got %v, want %q", cause, want)
 				}
 			})
-			urls := []string{url}
-			if c.another {
-				urls = append(urls, "http://127.0.0.1:1")
-			}
-			e = unprobed(t, d, urls...)
-			conn, err := e.Dial(t.Context(), "http/1.1")
-			if err == nil {
-				_ = conn.Close()
-			}
-			if (err == nil) != c.ok || questions.Load() != c.questions {
-				t.Errorf("got %v after %d questions, want %d", err, questions.Load(), c.questions)
-			}
 		})
 	}
 }
 
-// TestSilentMember: one that takes the question and is too busy to answer it.
+// TestSilentMember: what the limit means for who waits for the member.
 func TestSilentMember(t *testing.T) {
 	for name, another := range map[string]bool{"the only one": false, "another is usable": true} {
 		t.Run(name, func(t *testing.T) {
@@ -86,6 +82,7 @@ func TestSilentMember(t *testing.T) {
 				urls = append(urls, "http://127.0.0.1:1")
 			}
 			e := unprobed(t, newDirector(t, nil), urls...)
+			began := time.Now()
 			done := make(chan error, 1)
 			go func() {
 				c, err := e.Dial(t.Context(), "http/1.1")
@@ -100,7 +97,7 @@ func TestSilentMember(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "it is asked again", func() bool { return s.asked.Load() > 1 })
+			eventually(t, "the answer is late", func() bool { return time.Since(began) > verifyTimeout+verifyLook })
 			close(s.hold)
 			if err := <-done; err != nil {
 				t.Error(err)

@@ -100,7 +100,8 @@ func (e *Endpoint) probe(ctx context.Context) {
 		e.judge(err, began)
 		if err == nil && (p.fresh || e.foreign.Load() != 0) {
 			// Who listens may be another one than before. Only an answer counts.
-			_ = e.verify(ctx, time.Now())
+			now := time.Now()
+			e.d.probes.Go(func() { _ = e.verify(ctx, now) }) // which takes longer than we may
 		}
 		t.Reset(probeInterval)
 	}
@@ -164,7 +165,7 @@ func (p *prober) ask(ctx context.Context, e *Endpoint, wait time.Duration) error
 	p.fresh = p.c == nil
 	if p.fresh {
 		dctx, cancel := context.WithDeadline(ctx, limit)
-		c, err := e.dial(dctx, "http/1.1")
+		c, err := e.dial(dctx, "http/1.1", e.d.DialTimeout)
 		cancel()
 		if err != nil {
 			var de *DialError

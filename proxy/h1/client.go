@@ -235,6 +235,26 @@ func (cl *client) notifyGone() (stop func()) {
 	return func() {}
 }
 
+// watched calls wait, and watches for the client's leaving once that takes time.
+func (cl *client) watched(wait func() error) error {
+	var mu sync.Mutex
+	stop, over := func() {}, false
+	timer := time.AfterFunc(watchAfter, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			stop = cl.notifyGone()
+		}
+	})
+	err := wait()
+	timer.Stop()
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	stop()
+	return err
+}
+
 // linger closes our side, and then waits a little for the client to close its.
 func (cl *client) linger() {
 	if closeWrite(cl.c) == nil && cl.c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {

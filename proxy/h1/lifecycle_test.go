@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -60,6 +61,36 @@ func TestClientThatLeavesIsNotAFailure(t *testing.T) {
 				t.Errorf("left %d, failed %d, inflight %d, hits %d", s.Left.Load(), s.Failed.Load(), s.Inflight.Load(), p.hits.Load())
 			}
 		})
+	}
+}
+
+// TestClientThatLeavesDuringADial: its request reaches no member any more.
+func TestClientThatLeavesDuringADial(t *testing.T) {
+	p := newPeer(t, answer(ok("a")))
+	dials := make(chan struct{}, 1)
+	ended := make(chan struct{}, 1)
+	g := newRig(t, func(r *Relay) {
+		r.Director.DialTimeout = 0 // so that the probe's dials alone have a limit
+		r.Director.DialMember = func(ctx context.Context, network, address string, _ bool) (net.Conn, error) {
+			if _, probe := ctx.Deadline(); probe {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			dials <- struct{}{}
+			<-ctx.Done()
+			ended <- struct{}{}
+			return nil, ctx.Err()
+		}
+	}, p.url)
+	conn := g.dial(t)
+	conn.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+	waitFor(t, "the member is dialled", dials)
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the dial ends", ended)
+	eventually(t, "the connection ends", func() bool { return g.relay.Stats.Connections.Load() == 0 })
+	if s := g.relay.Stats; s.Left.Load() != 1 || s.Failed.Load() != 0 || s.Inflight.Load() != 0 || p.hits.Load() != 0 {
+		t.Errorf("left %d, failed %d, inflight %d, hits %d", s.Left.Load(), s.Failed.Load(), s.Inflight.Load(), p.hits.Load())
 	}
 }
 

@@ -142,7 +142,7 @@ func (p *pool) take(ctx context.Context, e *director.Endpoint, cl *client) (*mem
 		return nil, errClosed
 	}
 	cl.use(m)
-	if err := m.dial(ctx); err != nil {
+	if err := cl.watched(func() error { return m.dial(ctx) }); err != nil {
 		cl.use(nil)
 		p.drop(m)
 		return nil, err
