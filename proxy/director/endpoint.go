@@ -106,14 +106,6 @@ func (e *DialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Step, e.U
 // Unwrap implements error unwrapping.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Late tells whether err says that a member took no connection in time, which one
-// whose queue of new connections is full does not.
-func Late(err error) bool {
-	var de *DialError
-	var timeout net.Error
-	return errors.As(err, &de) && de.Step == "dial" && errors.As(err, &timeout) && timeout.Timeout()
-}
-
 // ErrNoHTTP2 says that a member's TLS listener did not choose HTTP/2.
 var ErrNoHTTP2 = errors.New("the member's listener did not agree on HTTP/2")
 

@@ -32,12 +32,12 @@ func TestLimit(t *testing.T) {
 		ends      time.Duration
 		text      string
 	}{
-		"the only one":        {ends: verifyPatience, text: "no answer within 12s"},
-		"answered":            {answered: 10 * time.Second, ends: 10 * time.Second},
-		"another is usable":   {another: true, ends: verifyTimeout, text: "no answer within 3s"},
-		"condemned":           {condemned: 6*time.Second - 1, ends: 6 * time.Second, text: "no answer within 6s"},
-		"condemned at once":   {condemned: time.Second, ends: verifyTimeout, text: "no answer within 3s"},
-		"answered, then none": {answered: time.Second, condemned: 2 * time.Second, ends: time.Second},
+		"the only one":      {ends: verifyPatience, text: "no answer within 12s"},
+		"answered":          {answered: 10 * time.Second, ends: 10 * time.Second},
+		"another is usable": {another: true, ends: verifyTimeout, text: "no answer within 3s"},
+		"condemned":         {condemned: 6*time.Second - 1, ends: 6 * time.Second, text: "no answer within 6s"},
+		"condemned at once": {condemned: time.Second, ends: verifyTimeout, text: "no answer within 3s"},
+		"condemned later":   {answered: time.Second, condemned: 2 * time.Second, ends: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package h1
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"etcdops/proxy/director"
@@ -30,7 +31,9 @@ type trials struct {
 // add notes that a member failed.
 func (t *trials) add(e *director.Endpoint, err error, why stats.Cause) {
 	t.failed, t.last, t.why = append(t.failed, e), blame(t.last, e, err), why
-	if director.Late(err) {
+	var de *director.DialError
+	var timeout net.Error
+	if errors.As(err, &de) && de.Step == "dial" && errors.As(err, &timeout) && timeout.Timeout() {
 		t.late = append(t.late, e)
 	}
 }
