@@ -32,9 +32,6 @@ const (
 	leaverStays = 100 * time.Millisecond
 	// leaverLingers is how long one that has closed its own side waits for the other.
 	leaverLingers = 300 * time.Millisecond
-	// leaversComing is how many of those that gather are on their way at the same time:
-	// each then has its patience, however many there are and however slow the machine.
-	leaversComing = 500
 	// leaverKey is what leavers ask for, leaverBig the prefix of values that are more
 	// than a socket takes.
 	leaverKey, leaverBig = "leaver", "big/"
@@ -132,31 +129,13 @@ type leavers struct {
 
 // gathering is of clients that leave when the last one has come.
 type gathering struct {
-	coming  chan struct{} // holds who is on the way
 	missing atomic.Int64
 	whole   chan struct{}
 }
 
-func newGathering(count int) *gathering {
-	g := &gathering{coming: make(chan struct{}, leaversComing), whole: make(chan struct{})}
-	g.missing.Store(int64(count))
-	return g
-}
-
-// begin waits until one more may come.
-func (g *gathering) begin() {
-	if g != nil {
-		g.coming <- struct{}{}
-	}
-}
-
 // one has come, or will not.
 func (g *gathering) one() {
-	if g == nil {
-		return
-	}
-	<-g.coming
-	if g.missing.Add(-1) == 0 {
+	if g != nil && g.missing.Add(-1) == 0 {
 		close(g.whole)
 	}
 }
@@ -234,7 +213,8 @@ func (l *leavers) run(ctx context.Context, count, atOnce int) error {
 func (l *leavers) runGathered(ctx context.Context, count, atOnce int) error {
 	for count > 0 {
 		n := min(count, atOnce)
-		l.gathering = newGathering(n)
+		l.gathering = &gathering{whole: make(chan struct{})}
+		l.gathering.missing.Store(int64(n))
 		if err := l.run(ctx, n, n); err != nil {
 			return err
 		}
@@ -251,7 +231,6 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	if secure {
 		address = l.secure
 	}
-	l.gathering.begin()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		l.gathering.one()
