@@ -94,8 +94,12 @@ func cmdCluster(ts *testscript.TestScript, neg bool, args []string) {
 		p.initial = strings.Join(cluster, ",")
 		p.start(ts)
 	}
-	for _, p := range plans {
-		waitHealthy(ts, p.name)
+	// The first round waits until each serves, and has said where. What a member
+	// answers in the second it reads through the quorum, so that it knows of all.
+	for range 2 {
+		for _, p := range plans {
+			waitHealthy(ts, p.name)
+		}
 	}
 }
 

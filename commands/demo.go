@@ -285,18 +285,41 @@ func (d *demo) waitHealthy(ctx context.Context, _ demoOptions) error {
 		d.say("member %s is healthy after %v", m.name, time.Since(began).Round(100*time.Millisecond))
 	}
 	for {
-		body, err := httpGet(ctx, d.server.ListenURLs[0], "/health")
-		if err == nil && strings.Contains(body, "true") {
+		problem := d.problem(ctx)
+		if problem == "" {
 			return nil
 		}
 		select {
 		case <-d.ended:
 			return d.err
 		case <-ctx.Done():
-			return fmt.Errorf("the proxy did not become healthy: %w", err)
+			return fmt.Errorf("the proxy did not become healthy: %s", problem)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// problem is why the proxy does not serve for each member yet, or "". What a
+// member says of itself does not prove it: the proxy's list may be older.
+func (d *demo) problem(ctx context.Context) string {
+	body, err := httpGet(ctx, d.server.ListenURLs[0], "/health")
+	switch {
+	case err != nil:
+		return err.Error()
+	case !strings.Contains(body, "true"):
+		return oneLine(body)
+	}
+	report, err := membersByControl(ctx, d.control(), "", "")
+	if err != nil {
+		return err.Error()
+	}
+	for _, m := range report.Members {
+		if !m.Used {
+			return fmt.Sprintf("member %s is not used: %s", m.Name, m.Why)
+		}
+	}
+	_, problem := discover.AllHealthy(report.Members)
+	return problem
 }
 
 // show prints the members and how the proxy found them.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"etcdops/proxy/director"
@@ -47,10 +48,11 @@ const (
 	whyOwn     = "it is this proxy's own address"
 )
 
-// follow keeps the list of members up to date: every second while there is
-// none, then at each refresh interval. A failed refresh changes nothing.
+// follow keeps the list of members up to date, asking as looks says. A failed
+// refresh changes nothing.
 func (s *Server) follow(ctx context.Context) {
 	s.view.Store(&state{err: errors.New("the cluster was not asked yet")})
+	looks := looks{interval: s.RefreshInterval}
 	var call refreshCall
 	for {
 		view, err := s.Members(ctx)
@@ -87,10 +89,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.view.Store(&state{err: err, wrong: wrong})
 			s.notify("STATUS=no cluster found yet: " + err.Error())
 		}
-		wait := s.RefreshInterval
-		if s.director.Size() == 0 {
-			wait = min(wait, retryInterval)
-		}
+		wait := looks.next(s.director.Size(), s.view.Load().view.Members)
 		if call.done != nil {
 			close(call.done)
 		}
@@ -105,6 +104,30 @@ func (s *Server) follow(ctx context.Context) {
 			t.Stop()
 		}
 	}
+}
+
+// looks says when the list of members is looked at next.
+type looks struct {
+	interval time.Duration
+	soon     time.Duration // the next pause while a member is expected
+}
+
+// next is the pause before the next look: a second while there is no endpoint,
+// else the interval. A member that has no client URL yet is about to come, as
+// where the whole cluster starts together with its proxies: it is looked for
+// after 1, 2, 4 … seconds, but not for ever, as it may never start.
+func (l *looks) next(endpoints int, members []Member) time.Duration {
+	if endpoints == 0 {
+		l.soon = 0
+		return min(l.interval, retryInterval)
+	}
+	if !slices.ContainsFunc(members, func(m Member) bool { return len(m.ClientURLs) == 0 }) {
+		l.soon = 0
+		return l.interval
+	}
+	pause := min(l.interval, max(l.soon, retryInterval))
+	l.soon = 2 * pause
+	return pause
 }
 
 // Waiting says what Members waits for while it does, as that a cluster has all

@@ -137,6 +137,58 @@ func httpMember(t *testing.T, answer string) string {
 	return "http://" + l.Addr().String()
 }
 
+// A member that has no client URL yet is looked for soon, but less and less
+// often: it may never start.
+func TestLooks(t *testing.T) {
+	const s = time.Second
+	served, coming := []Member{{ID: 1, ClientURLs: []string{"http://m1"}}}, []Member{{ID: 1, ClientURLs: []string{"http://m1"}}, {ID: 2}}
+	l := looks{interval: 30 * s}
+	for i, look := range []struct {
+		endpoints int
+		members   []Member
+		want      time.Duration
+	}{
+		{0, nil, s},
+		{0, nil, s},
+		{1, served, 30 * s},
+		{1, coming, s},
+		{1, coming, 2 * s},
+		{0, coming, s},
+		{0, coming, s},
+		{1, coming, s},
+		{1, coming, 2 * s},
+		{1, coming, 4 * s},
+		{1, coming, 8 * s},
+		{1, coming, 16 * s},
+		{1, coming, 30 * s},
+		{1, coming, 30 * s},
+		{1, served, 30 * s},
+		{1, coming, s},
+	} {
+		if got := l.next(look.endpoints, look.members); got != look.want {
+			t.Errorf("look %d: the next after %v, want %v", i+1, got, look.want)
+		}
+	}
+	l = looks{interval: s / 50}
+	for range 3 {
+		if got := l.next(1, coming); got != s/50 {
+			t.Errorf("the next after %v, want the interval", got)
+		}
+	}
+
+	var asked atomic.Int32
+	p := startServer(t, func(s *Server) {
+		s.RefreshInterval = time.Hour
+		s.Members = func(context.Context) (View, error) {
+			if asked.Add(1) == 1 {
+				return View{At: time.Now(), Members: coming}, nil
+			}
+			return View{At: time.Now(), Members: []Member{served[0], {ID: 2, ClientURLs: []string{"http://m2"}}}}, nil
+		}
+	})
+	waitUntil(t, "both members are used", func() bool { return p.director.Size() == 2 })
+}
+
 // Learners, unstarted members and the proxy's own address are no endpoints.
 func TestEndpoints(t *testing.T) {
 	member := httpMember(t, "ok")
