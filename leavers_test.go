@@ -30,6 +30,9 @@ const (
 	// leaverStays is the longest time for which a client stays once it has said, and
 	// heard, what it wanted.
 	leaverStays = 100 * time.Millisecond
+	// leaverPatience is above what TCP takes, with its pauses of up to a minute, to
+	// bring a request behind a listener's full queue.
+	leaverPatience = 3 * time.Minute
 	// leaverLingers is how long one that has closed its own side waits for the other.
 	leaverLingers = 300 * time.Millisecond
 	// leaverKey is what leavers ask for, leaverBig the prefix of values that are more
@@ -125,6 +128,7 @@ type leavers struct {
 	kinds         []leaverKind
 
 	closed, reset, half atomic.Int64 // how they left
+	slowest             atomic.Int64 // time from the request to its answer, in ns
 }
 
 // gathering is of clients that leave when the last one has come.
@@ -184,8 +188,9 @@ func leaversMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "leavers:", err)
 		return 1
 	}
-	fmt.Printf("%d have left: %d by close, %d by reset, %d by half-close; %v\n",
-		*count, l.closed.Load(), l.reset.Load(), l.half.Load(), time.Since(began).Round(time.Millisecond))
+	fmt.Printf("%d have left: %d by close, %d by reset, %d by half-close; %v, the slowest answer after %v\n",
+		*count, l.closed.Load(), l.reset.Load(), l.half.Load(), time.Since(began).Round(time.Millisecond),
+		time.Duration(l.slowest.Load()).Round(time.Millisecond))
 	return 0
 }
 
@@ -275,13 +280,14 @@ func (l *leavers) one(ctx context.Context, n int) error {
 	return err
 }
 
-// say says it; who gathers waits for the answer too, both while patience lasts.
+// say says it; who gathers waits for the answer too, both while leaverPatience lasts.
 func (l *leavers) say(c net.Conn, kind *leaverKind, says []byte) error {
 	if l.gathering == nil {
 		_, err := c.Write(says)
 		return err
 	}
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	began := time.Now()
+	if err := c.SetDeadline(began.Add(leaverPatience)); err != nil {
 		return err
 	}
 	if _, err := c.Write(says); err != nil {
@@ -289,6 +295,9 @@ func (l *leavers) say(c net.Conn, kind *leaverKind, says []byte) error {
 	}
 	if err := hears(c, kind.hears); err != nil {
 		return err
+	}
+	took := int64(time.Since(began))
+	for was := l.slowest.Load(); took > was && !l.slowest.CompareAndSwap(was, took); was = l.slowest.Load() {
 	}
 	return c.SetDeadline(time.Time{})
 }
