@@ -30,7 +30,7 @@ func bypassMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "usage: bypass -etcd VERSION -cacert FILE READONLY READONLYTLS MEMBER READWRITE TWIN")
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	if err := tryBypasses(ctx, flags.Args(), *ca, *version); err != nil {
 		fmt.Fprintln(os.Stderr, "bypass:", err)

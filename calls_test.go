@@ -30,7 +30,7 @@ func callsMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "usage: calls [-page FILE] [-blind METHOD,...] READONLY MEMBER READWRITE TWIN TABLE...")
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	if err := holdCalls(ctx, flags.Args(), *page, strings.Split(*blind, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "calls:", err)
