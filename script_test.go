@@ -78,14 +78,18 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 // machine.
 const patience = 40 * time.Second
 
-var networks atomic.Uint32
+var (
+	networks    atomic.Uint32
+	networkMark net.Listener // kept, or it would be closed as garbage
+)
 
 // ownNetwork is the N of 127.N.0.0/16 that is ours, whoever runs these tests
 // beside us: a port of its own marks it, which lives as long as this process.
 var ownNetwork = sync.OnceValue(func() int {
 	for i := range 250 {
 		n := 1 + (os.Getpid()+i)%250
-		if _, err := net.Listen("tcp", fmt.Sprintf("127.%d.0.1:2378", n)); err == nil {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.%d.0.1:2378", n)); err == nil {
+			networkMark = l
 			return n
 		}
 	}

@@ -320,7 +320,10 @@ func TestInspectMembersThatDoNotAnswer(t *testing.T) {
 		{"unstarted", Member{ID: 1}, MemberUnstarted, "never started"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inspector := &Inspector{Timeout: 600 * time.Millisecond}
+			inspector := patient()
+			if test.name == "hung" {
+				inspector.Timeout = 600 * time.Millisecond
+			}
 			row := inspector.Inspect(t.Context(), []Member{test.member})[0]
 			if row.Status != test.status || !strings.Contains(row.Reason, test.reason) || row.DBSize != DBSizeUnknown {
 				t.Errorf("got %s, %q", row.Status, row.Reason)
@@ -334,7 +337,7 @@ func TestInspectMembersThatDoNotAnswer(t *testing.T) {
 
 func TestListSaysTheCauseForEachEndpoint(t *testing.T) {
 	dead, hung := refusingURL(t), hungURL(t)
-	_, _, err := (&Inspector{Timeout: 300 * time.Millisecond}).List(t.Context(), []string{dead, hung})
+	_, _, err := (&Inspector{Timeout: 2 * time.Second}).List(t.Context(), []string{dead, hung})
 	for _, want := range []string{dead + ": connection refused", hung + ": it accepts connections, but gave no answer"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)

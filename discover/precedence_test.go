@@ -61,7 +61,7 @@ func (r *sourceRig) config(url, srv, static int) Config {
 // without a cluster file, with one for the same flags and with one for others.
 // A source that hangs costs its own deadline and no other's.
 func TestPrecedenceOfAllSources(t *testing.T) {
-	const deadline = 3 * time.Second // live ones have it too, on a busy machine
+	const deadline = 4 * time.Second // live ones have it too, on a busy machine
 	rig := newSourceRig(t)
 	local := newPeer(t, clusterA)
 	replaceDefaults(t, local.URL)

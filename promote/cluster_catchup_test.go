@@ -139,8 +139,11 @@ func TestCatchUpAnswers(t *testing.T) {
 				joiner.id = test.id
 			}
 			c := &Cluster{ID: fakeCluster, Endpoints: []string{voter.url}}
-			looks := 0
-			err := c.CatchUp(t.Context(), fakeLearner, joiner.joiner(), 1500*time.Millisecond, nil, func(Progress) { looks++ })
+			looks, stall := 0, time.Minute
+			if test.want != nil && test.want(&StalledError{}) {
+				stall = 1500 * time.Millisecond
+			}
+			err := c.CatchUp(t.Context(), fakeLearner, joiner.joiner(), stall, nil, func(Progress) { looks++ })
 			switch {
 			case test.want == nil && err != nil:
 				t.Error(err)

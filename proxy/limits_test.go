@@ -197,7 +197,7 @@ func TestHeadLimits(t *testing.T) {
 }
 
 // shortTime is a timeout that is waited for.
-const shortTime = 300 * time.Millisecond
+const shortTime = time.Second
 
 func TestHeaderTimeout(t *testing.T) {
 	for _, tc := range []struct {

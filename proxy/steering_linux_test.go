@@ -167,7 +167,7 @@ func TestPortStaysOurs(t *testing.T) {
 		_, body := get(t, "http://"+p.addr+"/version")
 		return body == "proxied"
 	})
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second { // a third of one where nothing else runs
 		t.Errorf("took %v", took)
 	}
 	reach(t, p.addr, "proxied")

@@ -92,7 +92,7 @@ func TestSilentMember(t *testing.T) {
 				done <- err
 			}()
 			if another {
-				if err := <-done; err == nil || !strings.HasSuffix(err.Error(), "which cluster it serves is not known: no answer within 3s") {
+				if err := <-done; err == nil || !strings.Contains(err.Error(), "which cluster it serves is not known: no answer within ") {
 					t.Errorf("got %v", err)
 				}
 				return

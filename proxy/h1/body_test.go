@@ -295,7 +295,7 @@ func TestCopyBodyTellsTheSides(t *testing.T) {
 
 func TestSlowHeadAndIdleConnection(t *testing.T) {
 	p := newPeer(t, func(c net.Conn, req *http.Request) bool { return answer(ok("x"))(c, req) })
-	g := newRig(t, func(r *Relay) { r.HeadTimeout, r.IdleTimeout = 50*time.Millisecond, 50*time.Millisecond }, p.url)
+	g := newRig(t, func(r *Relay) { r.HeadTimeout, r.IdleTimeout = 50*time.Millisecond, 2*time.Second }, p.url)
 	t.Run("half a head", func(t *testing.T) {
 		c := g.dial(t)
 		c.expect("GET / HTTP/1.1\r\n", 408, "too long")

@@ -72,7 +72,7 @@ func TestRealEtcd(t *testing.T) {
 		if m := next(); len(m.Result.Events) != 1 || m.Result.Events[0].KV.Value != fmt.Sprintf("djE%d", i) {
 			t.Errorf("%+v", m)
 		}
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 5*time.Second { // it is streamed, and this machine is busy
 			t.Errorf("the event took %v", d)
 		}
 		c.expect(jsonCall("/v3/kv/range", `{"key":"YQ=="}`), 200, fmt.Sprintf(`"value":"djE%d"`, i))

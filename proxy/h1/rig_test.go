@@ -220,6 +220,7 @@ func talk(t *testing.T, c net.Conn) *conversation {
 
 func (c *conversation) send(raw string) {
 	c.t.Helper()
+	_ = c.SetDeadline(time.Now().Add(patience)) // anew for each request; a closed one fails below
 	if _, err := io.WriteString(c.Conn, raw); err != nil {
 		c.t.Fatalf("send: %v", err)
 	}

@@ -194,7 +194,7 @@ func TestLateHeads(t *testing.T) {
 // whose every read ends in the midst of a frame.
 func TestSlowButNotLate(t *testing.T) {
 	m := startMember(t, behave(nil))
-	r := startRigWith(t, func(r *Relay) { r.HeadTimeout = testHeadTimeout }, m.url)
+	r := startRigWith(t, func(r *Relay) { r.HeadTimeout = 2 * time.Second }, m.url)
 	upload := dialRig(t, r.addr)
 	put := upload.open(pathPut, true)
 	upload.raw(half(http2.FrameData, http2.FlagDataEndStream, byte(put), 10, "\x00\x00\x00"))

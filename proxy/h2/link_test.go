@@ -56,7 +56,7 @@ func TestLongLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	filler, value := newClient(t, u.Host), strings.Repeat("v", linkValue)
 	for i := range linkKeys {
