@@ -91,26 +91,34 @@ func TestProbe(t *testing.T) {
 		e := find(d, f.url())
 		e.Suspect()
 		eventually(t, "the first probe", func() bool { return f.conns.Load() == 1 })
-		f.silent.Store(true)
-		start := time.Now()
-		select {
-		case got := <-down:
-			if d := time.Since(start); got != e || d > 6*time.Second { // 3 s, and this machine is busy
-				t.Errorf("took %v", d)
+		const limit = 3500 * time.Millisecond // 3 s, and this machine is busy
+		best := patience
+		for try := 0; try < 3 && best > limit; try++ { // it may stand still once, not each time
+			f.silent.Store(true)
+			start := time.Now()
+			select {
+			case got := <-down:
+				best = min(best, time.Since(start))
+				if got != e {
+					t.Errorf("%s is down", got.URL)
+				}
+			case <-time.After(patience):
+				t.Fatal("not condemned")
 			}
-		case <-time.After(patience):
-			t.Fatal("not condemned")
+			if reason, _ := e.state.get(); e.Usable() || reason == "" {
+				t.Errorf("usable %v, reason %q", e.Usable(), reason)
+			}
+			f.silent.Store(false)
+			eventually(t, "it is up again", func() bool {
+				e.Suspect()
+				return e.Usable()
+			})
+			if reason, _ := e.state.get(); reason != "" {
+				t.Errorf("reason %q", reason)
+			}
 		}
-		if reason, _ := e.state.get(); e.Usable() || reason == "" {
-			t.Errorf("usable %v, reason %q", e.Usable(), reason)
-		}
-		f.silent.Store(false)
-		eventually(t, "it is up again", func() bool {
-			e.Suspect()
-			return e.Usable()
-		})
-		if reason, _ := e.state.get(); reason != "" {
-			t.Errorf("reason %q", reason)
+		if best > limit {
+			t.Errorf("took %v", best)
 		}
 	})
 	t.Run("the reason is the last one", func(t *testing.T) {

@@ -24,6 +24,33 @@ func silent(ended chan<- struct{}) turn {
 	}
 }
 
+// leaveAlone is a client that leaves while the member is silent, and returns how
+// long it took until the member was told.
+func leaveAlone(t *testing.T, first string, leave func(*net.TCPConn) error) time.Duration {
+	t.Helper()
+	ended := make(chan struct{}, 1)
+	p := newPeer(t, func(conn net.Conn, req *http.Request) bool {
+		_, _ = io.WriteString(conn, first)
+		return silent(ended)(conn, req)
+	})
+	g := newRig(t, nil, p.url)
+	conn := g.dial(t)
+	conn.send(get + get) // what is pipelined behind does not hide the end
+	eventually(t, "request arrives", func() bool { return p.hits.Load() == 1 })
+	start := time.Now()
+	if err := leave(conn.Conn.(*net.TCPConn)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "member connection ends", ended)
+	took := time.Since(start)
+	eventually(t, "the connection ends", func() bool { return g.relay.Stats.Connections.Load() == 0 })
+	s := g.relay.Stats
+	if s.Left.Load() != 1 || s.Failed.Load() != 0 || s.Inflight.Load() != 0 || p.hits.Load() != 1 {
+		t.Errorf("left %d, failed %d, inflight %d, hits %d", s.Left.Load(), s.Failed.Load(), s.Inflight.Load(), p.hits.Load())
+	}
+	return took
+}
+
 func TestClientThatLeavesIsNotAFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		first string // what the member says before its silence
@@ -38,27 +65,12 @@ func TestClientThatLeavesIsNotAFailure(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ended := make(chan struct{}, 1)
-			p := newPeer(t, func(conn net.Conn, req *http.Request) bool {
-				_, _ = io.WriteString(conn, c.first)
-				return silent(ended)(conn, req)
-			})
-			g := newRig(t, nil, p.url)
-			conn := g.dial(t)
-			conn.send(get + get) // what is pipelined behind does not hide the end
-			eventually(t, "request arrives", func() bool { return p.hits.Load() == 1 })
-			start := time.Now()
-			if err := c.leave(conn.Conn.(*net.TCPConn)); err != nil {
-				t.Fatal(err)
+			best := patience
+			for try := 0; try < 3 && best > time.Second; try++ { // a busy machine may stand still once
+				best = min(best, leaveAlone(t, c.first, c.leave))
 			}
-			waitFor(t, "member connection ends", ended)
-			if d := time.Since(start); d > 3*time.Second { // one, and this machine is busy
-				t.Errorf("took %v", d)
-			}
-			eventually(t, "the connection ends", func() bool { return g.relay.Stats.Connections.Load() == 0 })
-			s := g.relay.Stats
-			if s.Left.Load() != 1 || s.Failed.Load() != 0 || s.Inflight.Load() != 0 || p.hits.Load() != 1 {
-				t.Errorf("left %d, failed %d, inflight %d, hits %d", s.Left.Load(), s.Failed.Load(), s.Inflight.Load(), p.hits.Load())
+			if best > time.Second {
+				t.Errorf("took %v", best)
 			}
 		})
 	}
