@@ -24,6 +24,8 @@ const (
 	maxDemoMembers     = 9
 	// demoPatience is how long the cluster may take to become healthy.
 	demoPatience = time.Minute
+	// demoRefresh lets a change of the members be seen while one looks on.
+	demoRefresh = "5s"
 )
 
 type demoOptions struct {
@@ -233,6 +235,7 @@ func (d *demo) startProxy(ctx context.Context, opts demoOptions) error {
 	flags := map[string]string{
 		"listen-client-urls": d.urls, "initial-cluster": strings.Join(peers, ","),
 		"data-dir": filepath.Join(d.dir, "proxy.etcd"), "name": "demo",
+		"proxy-refresh-interval": demoRefresh,
 	}
 	bare := func(name string) string {
 		if name == "XDG_RUNTIME_DIR" { // where the proxy registers itself
@@ -284,16 +287,20 @@ func (d *demo) waitHealthy(ctx context.Context, _ demoOptions) error {
 		}
 		d.say("member %s is healthy after %v", m.name, time.Since(began).Round(100*time.Millisecond))
 	}
+	last := "it was not asked"
 	for {
 		problem := d.problem(ctx)
 		if problem == "" {
 			return nil
 		}
+		if ctx.Err() == nil { // else it is the end of the question
+			last = problem
+		}
 		select {
 		case <-d.ended:
 			return d.err
 		case <-ctx.Done():
-			return fmt.Errorf("the proxy did not become healthy: %s", problem)
+			return fmt.Errorf("the proxy did not become healthy: %s: %w", last, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -313,13 +320,15 @@ func (d *demo) problem(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
+	if healthy, problem := discover.AllHealthy(report.Members); !healthy {
+		return problem
+	}
 	for _, m := range report.Members {
 		if !m.Used {
 			return fmt.Sprintf("member %s is not used: %s", m.Name, m.Why)
 		}
 	}
-	_, problem := discover.AllHealthy(report.Members)
-	return problem
+	return ""
 }
 
 // show prints the members and how the proxy found them.

@@ -89,7 +89,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.view.Store(&state{err: err, wrong: wrong})
 			s.notify("STATUS=no cluster found yet: " + err.Error())
 		}
-		wait := looks.next(s.director.Size(), s.view.Load().view.Members)
+		wait := looks.next(s.director.Size(), s.view.Load().view.Members, err != nil)
 		if call.done != nil {
 			close(call.done)
 		}
@@ -109,23 +109,37 @@ func (s *Server) follow(ctx context.Context) {
 // looks says when the list of members is looked at next.
 type looks struct {
 	interval time.Duration
-	soon     time.Duration // the next pause while a member is expected
+	soon     time.Duration // the next pause while members are expected
+	expected []uint64      // their IDs
 }
 
 // next is the pause before the next look: a second while there is no endpoint,
 // else the interval. A member that has no client URL yet is about to come, as
 // where the whole cluster starts together with its proxies: it is looked for
 // after 1, 2, 4 … seconds, but not for ever, as it may never start.
-func (l *looks) next(endpoints int, members []Member) time.Duration {
-	if endpoints == 0 {
-		l.soon = 0
+func (l *looks) next(endpoints int, members []Member, failed bool) time.Duration {
+	switch {
+	case endpoints == 0:
+		l.expected = nil
 		return min(l.interval, retryInterval)
-	}
-	if !slices.ContainsFunc(members, func(m Member) bool { return len(m.ClientURLs) == 0 }) {
-		l.soon = 0
+	case failed: // peers that disagree have time to agree
 		return l.interval
 	}
-	pause := min(l.interval, max(l.soon, retryInterval))
+	var expected []uint64
+	for _, m := range members {
+		if len(m.ClientURLs) > 0 {
+			continue
+		}
+		expected = append(expected, m.ID)
+		if !slices.Contains(l.expected, m.ID) {
+			l.soon = retryInterval
+		}
+	}
+	l.expected = expected
+	if expected == nil {
+		return l.interval
+	}
+	pause := min(l.interval, l.soon)
 	l.soon = 2 * pause
 	return pause
 }

@@ -141,37 +141,46 @@ func httpMember(t *testing.T, answer string) string {
 // often: it may never start.
 func TestLooks(t *testing.T) {
 	const s = time.Second
-	served, coming := []Member{{ID: 1, ClientURLs: []string{"http://m1"}}}, []Member{{ID: 1, ClientURLs: []string{"http://m1"}}, {ID: 2}}
+	m := func(id uint64, urls ...string) Member { return Member{ID: id, ClientURLs: urls} }
+	served := []Member{m(1, "http://m1"), m(2, "http://m2")}
+	coming := []Member{m(1, "http://m1"), m(2)}
+	another := []Member{m(1, "http://m1"), m(2), m(3)}
 	l := looks{interval: 30 * s}
 	for i, look := range []struct {
 		endpoints int
 		members   []Member
+		failed    bool
 		want      time.Duration
 	}{
-		{0, nil, s},
-		{0, nil, s},
-		{1, served, 30 * s},
-		{1, coming, s},
-		{1, coming, 2 * s},
-		{0, coming, s},
-		{0, coming, s},
-		{1, coming, s},
-		{1, coming, 2 * s},
-		{1, coming, 4 * s},
-		{1, coming, 8 * s},
-		{1, coming, 16 * s},
-		{1, coming, 30 * s},
-		{1, coming, 30 * s},
-		{1, served, 30 * s},
-		{1, coming, s},
+		{0, nil, true, s},
+		{0, nil, true, s},
+		{1, served, false, 30 * s},
+		{1, coming, false, s},
+		{1, coming, false, 2 * s},
+		{0, coming, false, s},
+		{0, coming, false, s},
+		{1, coming, false, s},
+		{1, coming, false, 2 * s},
+		{1, coming, true, 30 * s}, // law 3: each second only while there are none
+		{1, coming, false, 4 * s},
+		{1, coming, false, 8 * s},
+		{1, coming, false, 16 * s},
+		{1, coming, false, 30 * s},
+		{1, coming, false, 30 * s},
+		{1, another, false, s},
+		{1, another, false, 2 * s},
+		{1, coming, false, 4 * s},
+		{1, served, false, 30 * s},
+		{1, served, true, 30 * s},
+		{1, coming, false, s},
 	} {
-		if got := l.next(look.endpoints, look.members); got != look.want {
+		if got := l.next(look.endpoints, look.members, look.failed); got != look.want {
 			t.Errorf("look %d: the next after %v, want %v", i+1, got, look.want)
 		}
 	}
 	l = looks{interval: s / 50}
 	for range 3 {
-		if got := l.next(1, coming); got != s/50 {
+		if got := l.next(1, coming, false); got != s/50 {
 			t.Errorf("the next after %v, want the interval", got)
 		}
 	}
@@ -183,7 +192,7 @@ func TestLooks(t *testing.T) {
 			if asked.Add(1) == 1 {
 				return View{At: time.Now(), Members: coming}, nil
 			}
-			return View{At: time.Now(), Members: []Member{served[0], {ID: 2, ClientURLs: []string{"http://m2"}}}}, nil
+			return View{At: time.Now(), Members: served}, nil
 		}
 	})
 	waitUntil(t, "both members are used", func() bool { return p.director.Size() == 2 })
