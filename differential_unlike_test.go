@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // hopByHopFields speak of one connection, so that a proxy has its own (RFC 9110
@@ -80,6 +81,7 @@ func (a answer) putWords(words []string) {
 				continue
 			}
 			if text := drawnTexts[word].ReplaceAllString(p.text, "…"); p.label == "body" && text != p.text {
+				text = membersInOrder(text)
 				a[i].text, p.text, changed = text, text, true
 			}
 		}
@@ -88,6 +90,50 @@ func (a answer) putWords(words []string) {
 		if changed && p.label == "field" && strings.HasPrefix(p.text, "content-length: ") {
 			a[i].text = "content-length: …"
 		}
+	}
+}
+
+var (
+	memberLists = regexp.MustCompile(`"members":\[[^{}\]]*(\{[^{}]*\}[^{}\]]*)+\]`)
+	listedOne   = regexp.MustCompile(`\{[^{}]*\}`)
+)
+
+// membersInOrder sorts the members of a list: a member has them by their IDs, which
+// it has drawn.
+func membersInOrder(text string) string {
+	return memberLists.ReplaceAllStringFunc(text, func(list string) string {
+		members := listedOne.FindAllString(list, -1)
+		slices.Sort(members)
+		return `"members":[` + strings.Join(members, ",") + `]`
+	})
+}
+
+// A learner that was added in another second at one of two members may come first
+// there: that is the only difference.
+func TestMembersInOrder(t *testing.T) {
+	const first = `{"ID":"7", "name":"m", "peerURLs":["http://m:1","http://m:2"], "clientURLs":["http://m:3"]}`
+	answer := func(learner string, learnerFirst bool) string {
+		a := answer{{label: "body", text: `{"member":` + learner + `, "members":[` + first + `, ` + learner + `]}`}}
+		if learnerFirst {
+			a[0].text = `{"member":` + learner + `, "members":[` + learner + `, ` + first + `]}`
+		}
+		a.putInPlace([]string{"id"})
+		return a[0].text
+	}
+	one := answer(`{"ID":"9", "peerURLs":["http://127.0.0.1:1"], "isLearner":true}`, false)
+	if two := answer(`{"ID":"3", "peerURLs":["http://127.0.0.1:1"], "isLearner":true}`, true); two != one {
+		t.Errorf("got  %s\nwant %s", two, one)
+	}
+	for _, other := range []string{
+		`{"ID":"3", "peerURLs":["http://127.0.0.1:2"], "isLearner":true}`,
+		`{"ID":"3", "peerURLs":["http://127.0.0.1:1"]}`,
+	} {
+		if answer(other, true) == one {
+			t.Errorf("%s makes no difference", other)
+		}
+	}
+	if !strings.Contains(one, `"members":[{…, "name":"m"`) || strings.Count(one, "isLearner") != 2 {
+		t.Errorf("got %s", one)
 	}
 }
 
