@@ -168,7 +168,7 @@ func TestFollowerAsksAllVotersInTurn(t *testing.T) {
 	for range 7 {
 		refresh(t, f)
 	}
-	if asked := []int{peers[0].timesAsked(), peers[1].timesAsked(), peers[2].timesAsked(), peers[3].timesAsked()}; min(asked[0], asked[1], asked[2]) < 4 || asked[3] != 0 {
+	if asked := []int{peers[0].timesAsked(), peers[1].timesAsked(), peers[2].timesAsked(), peers[3].timesAsked()}; min(asked[0], asked[1], asked[2]) < 4 || asked[0]+asked[1]+asked[2] > 15 || asked[3] != 0 { // 13, and one may be late
 		t.Errorf("asked %v times, want two voters each time, in turn, and never the learner", asked)
 	}
 }

@@ -37,7 +37,7 @@ func TestTwoProxiesLeadToEachOther(t *testing.T) {
 		if status, body := get(t, "http://"+p.addr+"/version"); status != 508 || !strings.Contains(body, "m http://"+q.addr+": it leads back to this proxy") {
 			t.Fatalf("got %d %s", status, body)
 		}
-		if took := time.Since(began); took > 4*time.Second {
+		if took := time.Since(began); took > 2*time.Second {
 			t.Fatalf("it took %v", took)
 		}
 	}

@@ -157,18 +157,22 @@ func TestPortStaysOurs(t *testing.T) {
 	reach(t, p.addr, "proxied")
 
 	// Where the program sends all to etcd, the guard takes it back.
-	p.promotion.mu.Lock()
-	if err := attach(p.listeners[0].Listener, 1); err != nil {
-		t.Fatal(err)
+	best := time.Minute
+	for try := 0; try < 3 && best > time.Second; try++ { // a busy machine may stand still once
+		p.promotion.mu.Lock()
+		if err := attach(p.listeners[0].Listener, 1); err != nil {
+			t.Fatal(err)
+		}
+		p.promotion.mu.Unlock()
+		start := time.Now()
+		waitUntil(t, "the guard has the port again", func() bool {
+			_, body := get(t, "http://"+p.addr+"/version")
+			return body == "proxied"
+		})
+		best = min(best, time.Since(start))
 	}
-	p.promotion.mu.Unlock()
-	start := time.Now()
-	waitUntil(t, "the guard has the port again", func() bool {
-		_, body := get(t, "http://"+p.addr+"/version")
-		return body == "proxied"
-	})
-	if took := time.Since(start); took > 5*time.Second { // a third of one where nothing else runs
-		t.Errorf("took %v", took)
+	if best > time.Second {
+		t.Errorf("took %v", best)
 	}
 	reach(t, p.addr, "proxied")
 	stop()

@@ -61,6 +61,19 @@ func TestCancelReachesTheMember(t *testing.T) {
 // A member that the probe condemns loses its streams: an unanswered read moves,
 // an answered watch ends with UNAVAILABLE.
 func TestStoppedMemberIsLeft(t *testing.T) {
+	const limit = 4 * time.Second // 3 s, and this machine is busy
+	best := time.Minute
+	for try := 0; try < 3 && best > limit; try++ { // it may stand still once, not each time
+		best = min(best, leaveStopped(t))
+	}
+	if best > limit {
+		t.Errorf("the read took %v to move", best)
+	}
+}
+
+// leaveStopped stops a member, and returns how long its read took to move.
+func leaveStopped(t *testing.T) time.Duration {
+	t.Helper()
 	stopped := startMember(t, behave(func(*peer, uint32) {}))
 	good := startMember(t, behave(nil))
 	r := startRig(t, stopped.url)
@@ -72,9 +85,7 @@ func TestStoppedMemberIsLeft(t *testing.T) {
 	if o.fields["grpc-status"] != "0" {
 		t.Fatalf("got %+v", o)
 	}
-	if took := time.Since(began); took > 8*time.Second { // 3 s, and this machine is busy
-		t.Fatalf("the read took %v to move", took)
-	}
+	took := time.Since(began)
 	// It comes back by a probe, not by time alone.
 	stopped.silent.Store(false)
 	waitFor(t, "the member is back", func() bool {
@@ -85,6 +96,7 @@ func TestStoppedMemberIsLeft(t *testing.T) {
 		}
 		return true
 	})
+	return took
 }
 
 // One client that reads nothing must not slow its neighbours on the same member
